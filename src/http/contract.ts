@@ -1,0 +1,100 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/**
+ * What an HTTP engine and the rest of the program promise each other. Two engines implement it: `uws-server.ts` and `node-server.ts`.
+ * An engine turns bytes on a socket into a `Request`, calls the one handler, and writes the `Reply`; it knows no routes.
+ */
+import type { ByteSource } from '../storage/blob-store.js';
+
+export interface Request {
+  /** As sent, for example `GET`. */
+  readonly method: string;
+  /** The raw path, never decoded or normalised; begins with `/`. */
+  readonly path: string;
+  /** The raw query without `?`; empty when there is none. */
+  readonly query: string;
+  /** The peer's address without port. */
+  readonly remoteAddress: string;
+  readonly body: RequestBody;
+  /** Aborts when the client has gone away before the reply was complete. Made on first use. */
+  readonly signal: AbortSignal;
+  /** The value of a header by its lower-case name; repeated ones are joined by `, `. Valid for as long as the request is. */
+  header(name: string): string | undefined;
+}
+
+export interface RequestBody {
+  /** Bytes announced by Content-Length; 0 when there is no body; undefined when it is chunked. */
+  readonly length: number | undefined;
+  /** The whole body. Rejects with `BodyTooLarge` past `limitBytes`, with `BodyAborted` when the client went away. */
+  bytes(limitBytes: number): Promise<Uint8Array>;
+  /** Feeds the body to `sink` in order. Resolves after the last byte was taken; rejects with `BodyAborted`, or with what the sink threw. */
+  pipe(sink: BodySink): Promise<void>;
+}
+
+/** Takes bytes by copying them. The engine stops reading from the socket while the sink cannot take more. */
+export interface BodySink {
+  /** Copies from the front of `chunk` what there is room for and returns how many bytes that was. Nothing may be kept of `chunk`. */
+  write(chunk: Uint8Array): number;
+  /** Called when `write` took less than it was offered; resolves when there is room again. A rejection ends the body. */
+  ready(): Promise<void>;
+}
+
+export type Headers = Record<string, string | readonly string[]>;
+
+export interface Reply {
+  readonly status: number;
+  /** Header names as they shall stand on the wire. Content-Length is the engine's, from the body; a list is sent as repeated headers. */
+  readonly headers?: Headers;
+  /** For HEAD the engine sends only its length. Statuses 204 and 304 have none. */
+  readonly body?: Uint8Array | string | StreamBody;
+}
+
+/** A body whose bytes are fetched while they are sent. */
+export interface StreamBody {
+  /** Exact number of bytes that the source will give. */
+  readonly length: number;
+  /** Called once, and not for HEAD. */
+  open(): Promise<ByteSource>;
+}
+
+/** Answers a request. A handler that throws is a bug: the engine answers 500 with the specification's error JSON and reports it. */
+export type Handler = (request: Request) => Reply | Promise<Reply>;
+
+export interface ServerOptions {
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  /** Share the port with other processes by SO_REUSEPORT. Otherwise a taken port is an error with `code` `EADDRINUSE`. */
+  readonly reusePort: boolean;
+  /** SO_RCVBUF of the listening socket in bytes. */
+  readonly receiveBufferBytes: number;
+  /** Connections beyond this number are answered 503 and closed, or closed at once. */
+  readonly maxConnections: number;
+  /** A connection that moves no byte of a started request or reply for this long is closed. */
+  readonly idleTimeoutMs: number;
+  /** A request body that arrives slower than this, averaged over `idleTimeoutMs`, is aborted. */
+  readonly minimumRateBytesPerSecond: number;
+  /** PEM files. */
+  readonly tls?: { readonly certificateFile: string; readonly keyFile: string } | undefined;
+  /** Told of handlers that threw and of failures while a reply was being streamed. */
+  onError(error: unknown, request: { method: string; path: string }): void;
+}
+
+export interface HttpServer {
+  readonly engine: 'uws' | 'node';
+  /** The port that is listened on. */
+  readonly port: number;
+  /** Stops listening, answers what is in flight with `Connection: close`, closes idle connections, and after `timeoutMs` the rest. Resolves when all are closed. */
+  drain(timeoutMs: number): Promise<void>;
+}
+
+export type Serve = (handler: Handler, options: ServerOptions) => Promise<HttpServer>;
+
+export class BodyAborted extends Error {
+  override readonly name = 'BodyAborted';
+}
+
+export class BodyTooLarge extends Error {
+  override readonly name = 'BodyTooLarge';
+}
