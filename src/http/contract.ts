@@ -17,6 +17,8 @@ export interface Request {
   /** The peer's address without port. */
   readonly remoteAddress: string;
   readonly body: RequestBody;
+  /** The client's certificate as PEM, verified against `tls.clientCaFile`; undefined where none was shown or none is asked for. */
+  readonly clientCertificate: string | undefined;
   /** Aborts when the client has gone away before the reply was complete. Made on first use. */
   readonly signal: AbortSignal;
   /** The value of a header by its lower-case name; repeated ones are joined by `, `. Valid for as long as the request is. */
@@ -26,7 +28,7 @@ export interface Request {
 export interface RequestBody {
   /** Bytes announced by Content-Length; 0 when there is no body; undefined when it is chunked. */
   readonly length: number | undefined;
-  /** The whole body. Rejects with `BodyTooLarge` past `limitBytes`, with `BodyAborted` when the client went away. */
+  /** The whole body, in memory of its own. Rejects with `BodyTooLarge` past `limitBytes`, with `BodyAborted` when the client went away. */
   bytes(limitBytes: number): Promise<Uint8Array>;
   /** Feeds the body to `sink` in order. Resolves after the last byte was taken; rejects with `BodyAborted`, or with what the sink threw. */
   pipe(sink: BodySink): Promise<void>;
@@ -54,7 +56,7 @@ export interface Reply {
 export interface StreamBody {
   /** Exact number of bytes that the source will give. */
   readonly length: number;
-  /** Called once, and not for HEAD. */
+  /** Called once, and not for HEAD or where the length is 0. What it throws is answered 500, as nothing is sent before the first bytes are there. */
   open(): Promise<ByteSource>;
 }
 
@@ -75,10 +77,18 @@ export interface ServerOptions {
   readonly idleTimeoutMs: number;
   /** A request body that arrives slower than this, averaged over `idleTimeoutMs`, is aborted. */
   readonly minimumRateBytesPerSecond: number;
-  /** PEM files. */
-  readonly tls?: { readonly certificateFile: string; readonly keyFile: string } | undefined;
+  readonly tls?: TlsFiles | undefined;
   /** Told of handlers that threw and of failures while a reply was being streamed. */
   onError(error: unknown, request: { method: string; path: string }): void;
+}
+
+/** PEM files. */
+export interface TlsFiles {
+  /** The server's certificate, followed by what leads to a root. */
+  readonly certificateFile: string;
+  readonly keyFile: string;
+  /** Clients are asked for a certificate that one of these signed; showing none is allowed, a wrong one is not. */
+  readonly clientCaFile?: string | undefined;
 }
 
 export interface HttpServer {
@@ -88,6 +98,9 @@ export interface HttpServer {
   /** Stops listening, answers what is in flight with `Connection: close`, closes idle connections, and after `timeoutMs` the rest. Resolves when all are closed. */
   drain(timeoutMs: number): Promise<void>;
 }
+
+/** Sets SO_RCVBUF on this process's sockets that listen on `port` and returns their number; the native addon's (`worker/addon.ts`). */
+export type SetReceiveBuffer = (port: number, bytes: number) => number;
 
 export type Serve = (handler: Handler, options: ServerOptions) => Promise<HttpServer>;
 

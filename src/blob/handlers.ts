@@ -1,0 +1,80 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import type { Reply, Request } from '../http/contract.js';
+import { parseRange, type ByteRange } from '../http/byte-range.js';
+import { isNotModified } from '../http/conditional.js';
+import { writeEntries, type Journal } from '../journal/write-entries.js';
+import type { Digest } from '../oci/digest.js';
+import { RegistryError } from '../oci/errors.js';
+import type { RepositoryName } from '../oci/repository-name.js';
+import type { BlobStore } from '../storage/blob-store.js';
+import { dataKey, deletionTemplate, linkPrefix } from '../storage/keys.js';
+import { commitLinkDeletion, prepareLinkDeletion, type Links } from './link-queries.js';
+import { multipartBody } from './multipart-body.js';
+
+export interface BlobReads {
+  readonly links: Links;
+  readonly store: BlobStore;
+}
+
+export interface BlobPath {
+  readonly repository: RepositoryName;
+  readonly digest: Digest;
+}
+
+/** end-2: GET and HEAD /v2/<name>/blobs/<digest>. Answers 404 BLOB_UNKNOWN unless this repository is linked to the digest. */
+export async function getBlob({ links, store }: BlobReads, request: Request, { repository, digest }: BlobPath): Promise<Reply> {
+  const blob = await links.find({ repository, digest });
+  if (blob === undefined) throw blobUnknown(digest);
+  const headers = {
+    'Content-Type': 'application/octet-stream',
+    'Docker-Content-Digest': digest,
+    ETag: `"${digest}"`,
+    'Accept-Ranges': 'bytes',
+    'Cache-Control': 'max-age=31536000, immutable',
+  };
+  if (isNotModified(request, digest)) return { status: 304, headers };
+  const key = dataKey(blob.uuid);
+  const stream = ({ start, end }: ByteRange) => ({ length: end - start, open: () => store.open(key, start, end) });
+  const ranges = request.method === 'HEAD' || !rangeApplies(request, digest) ? undefined : parseRange(request.header('range'), blob.size);
+  if (ranges === undefined) return { status: 200, headers, body: stream({ start: 0, end: blob.size }) };
+  const [first] = ranges;
+  if (first === undefined) {
+    throw new RegistryError('RANGE_INVALID', 'the range lies outside of the blob', {
+      headers: { 'Content-Range': `bytes */${blob.size}` },
+    });
+  }
+  if (ranges.length === 1) {
+    return {
+      status: 206,
+      headers: { ...headers, 'Content-Range': `bytes ${first.start}-${first.end - 1}/${blob.size}` },
+      body: stream(first),
+    };
+  }
+  const { contentType, body } = multipartBody(ranges, blob.size, stream);
+  return { status: 206, headers: { ...headers, 'Content-Type': contentType }, body };
+}
+
+/** end-10: DELETE /v2/<name>/blobs/<digest>. Manifests that refer to it go on naming it, as something that is missing. */
+export async function deleteBlob(journal: Journal, _request: Request, { repository, digest }: BlobPath): Promise<Reply> {
+  const template = deletionTemplate(linkPrefix(repository, digest));
+  const deleted = await writeEntries(journal, async () => {
+    const sequence = await prepareLinkDeletion(journal.writes, journal.node.id, { repository, digest }, template);
+    if (sequence === undefined) return { done: false };
+    const commit = () => commitLinkDeletion(journal.writes, journal.node.id, sequence, { repository, digest });
+    return { sequence, objects: [{ template, bytes: new Uint8Array() }], commit, outcome: true };
+  });
+  if (!deleted) throw blobUnknown(digest);
+  return { status: 202 };
+}
+
+function blobUnknown(digest: Digest): RegistryError {
+  return new RegistryError('BLOB_UNKNOWN', 'blob unknown to this repository', { detail: digest });
+}
+
+/** RFC 9110, 13.1.5: a range asked for under If-Range counts only while the blob is the one the client knows. */
+function rangeApplies(request: Request, digest: Digest): boolean {
+  const condition = request.header('if-range');
+  return condition === undefined || condition === `"${digest}"`;
+}

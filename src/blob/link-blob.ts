@@ -1,0 +1,77 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import type { Digest } from '../oci/digest.js';
+import type { RepositoryName } from '../oci/repository-name.js';
+import { writeEntries, type Journal } from '../journal/write-entries.js';
+import { dataKey, linkTemplate } from '../storage/keys.js';
+import { endSession } from '../upload/session-queries.js';
+import { commitLink, prepareLink } from './link-queries.js';
+
+const empty = new Uint8Array();
+
+/** The bytes of a finished upload: in its data object already, or small and here. */
+export interface UploadedData {
+  readonly session: { readonly id: string; readonly revision: bigint; readonly dataUuid: string };
+  readonly size: number;
+  readonly small: Uint8Array | undefined;
+}
+
+/**
+ * Makes an uploaded digest readable in a repository. When the digest is stored already, the link goes to those data and the uploaded ones are dropped once that is
+ * committed; a small upload is then not even written.
+ */
+export async function linkUpload(
+  journal: Journal,
+  repository: RepositoryName,
+  digest: Digest,
+  { session, size, small }: UploadedData,
+): Promise<void> {
+  let written = small === undefined;
+  await writeEntries<void>(journal, async () => {
+    const prepared = await prepareLink(journal.writes, journal.node.id, { repository, digest }, { own: session.dataUuid });
+    if (prepared.outcome === 'linked') {
+      await endSession(journal.writes, session.id, session.revision);
+      return { done: undefined };
+    }
+    if (prepared.uuid === session.dataUuid && !written && small !== undefined) {
+      await journal.store.put(dataKey(session.dataUuid), small);
+      written = true;
+    }
+    return linkEntry(journal, { repository, digest, uuid: prepared.uuid, size, session }, prepared.sequence, undefined);
+  });
+}
+
+/** Makes a digest of another repository (of any, when `from` is undefined) readable in this one. False when there is no such source. */
+export function mountBlob(
+  journal: Journal,
+  repository: RepositoryName,
+  digest: Digest,
+  from: readonly RepositoryName[] | undefined,
+): Promise<boolean> {
+  return writeEntries<boolean>(journal, async () => {
+    const prepared = await prepareLink(journal.writes, journal.node.id, { repository, digest }, { from });
+    if (prepared.outcome !== 'write') return { done: prepared.outcome === 'linked' };
+    return linkEntry(
+      journal,
+      { repository, digest, uuid: prepared.uuid, size: Number(prepared.size), session: undefined },
+      prepared.sequence,
+      true,
+    );
+  });
+}
+
+function linkEntry<Outcome>(
+  journal: Journal,
+  link: { repository: RepositoryName; digest: Digest; uuid: string; size: number; session: UploadedData['session'] | undefined },
+  drawn: string | null,
+  outcome: Outcome,
+) {
+  const sequence = BigInt(drawn ?? 0);
+  return {
+    sequence,
+    objects: [{ template: linkTemplate(link.repository, link.digest, link.uuid), bytes: empty }],
+    commit: () => commitLink(journal.writes, journal.node.id, { ...link, sequence }),
+    outcome,
+  };
+}

@@ -1,0 +1,115 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { BatchedRead } from '../database/batched-read.js';
+import { digestToArrayElement, digestToColumn } from '../database/columns.js';
+import type { Queryer } from '../database/pool.js';
+import type { Digest } from '../oci/digest.js';
+import type { RepositoryName } from '../oci/repository-name.js';
+import { linkPrefix, linkTemplate } from '../storage/keys.js';
+
+export interface LinkedBlob {
+  readonly uuid: string;
+  readonly size: number;
+}
+
+export interface LinkKey {
+  readonly repository: RepositoryName;
+  readonly digest: Digest;
+}
+
+export type Links = BatchedRead<LinkKey, LinkedBlob | undefined>;
+
+/** Which data a repository's digest is read from; undefined when the repository is not linked to it. */
+export function openLinks(reads: Queryer): Links {
+  return new BatchedRead(async (keys) => {
+    const { rows } = await reads.query<[string, string, string]>({
+      name: 'find-links',
+      text: `SELECT k.i, b.uuid, b.size FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
+             JOIN repositories r ON r.name = k.name
+             JOIN repository_blobs rb ON rb.repository_id = r.id AND rb.digest = k.digest
+             JOIN blobs b ON b.digest = rb.digest AND b.uuid = rb.uuid AND NOT b.damaged`,
+      values: [keys.map((key) => key.repository), `{${keys.map((key) => digestToArrayElement(key.digest)).join(',')}}`],
+      rowMode: 'array',
+    });
+    const found: (LinkedBlob | undefined)[] = Array.from({ length: keys.length });
+    for (const [position, uuid, size] of rows) found[Number(position) - 1] = { uuid, size: Number(size) };
+    return found;
+  });
+}
+
+export interface PreparedLink {
+  readonly outcome: 'linked' | 'write' | 'unknown';
+  readonly sequence: string | null;
+  readonly uuid: string;
+  readonly size: string;
+}
+
+/** `own` is the data that was uploaded; a mount has none, and takes what one of the repositories of `from` (undefined: any) is linked to. */
+export async function prepareLink(
+  queryer: Queryer,
+  node: string,
+  { repository, digest }: LinkKey,
+  source: { readonly own: string } | { readonly from: readonly RepositoryName[] | undefined },
+): Promise<PreparedLink> {
+  const own = 'own' in source ? source.own : null;
+  const from = 'from' in source ? (source.from ?? null) : null;
+  const { rows } = await queryer.query<PreparedLink>({
+    name: 'prepare-link',
+    text: 'SELECT * FROM prepare_link($1, $2, $3, $4, $5, $6)',
+    values: [node, repository, digestToColumn(digest), linkTemplate(repository, digest, '@'), own, from],
+  });
+  return rows[0] as PreparedLink;
+}
+
+export interface LinkCommit extends LinkKey {
+  readonly sequence: bigint;
+  readonly uuid: string;
+  readonly size: number;
+  /** The upload session that ends with this commit. */
+  readonly session?: { readonly id: string; readonly revision: bigint; readonly dataUuid: string } | undefined;
+}
+
+export async function commitLink(queryer: Queryer, node: string, link: LinkCommit): Promise<void> {
+  const { repository, digest, session } = link;
+  await queryer.query({
+    name: 'commit-link',
+    text: 'SELECT commit_link($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)',
+    values: [
+      node,
+      link.sequence,
+      repository,
+      digestToColumn(digest),
+      linkPrefix(repository, digest),
+      link.uuid,
+      link.size,
+      session?.id ?? null,
+      session?.revision ?? null,
+      session?.dataUuid ?? null,
+    ],
+  });
+}
+
+/** The sequence of the deletion that is now pending, or undefined when there is no such link. */
+export async function prepareLinkDeletion(
+  queryer: Queryer,
+  node: string,
+  { repository, digest }: LinkKey,
+  template: string,
+): Promise<bigint | undefined> {
+  const { rows } = await queryer.query<{ sequence: string | null }>({
+    name: 'prepare-link-deletion',
+    text: 'SELECT prepare_link_deletion($1, $2, $3, $4, $5) AS sequence',
+    values: [node, repository, digestToColumn(digest), digest, template],
+  });
+  const sequence = rows[0]?.sequence ?? null;
+  return sequence === null ? undefined : BigInt(sequence);
+}
+
+export async function commitLinkDeletion(queryer: Queryer, node: string, sequence: bigint, { repository, digest }: LinkKey): Promise<void> {
+  await queryer.query({
+    name: 'commit-link-deletion',
+    text: 'SELECT commit_link_deletion($1, $2, $3, $4, $5)',
+    values: [node, sequence, repository, digestToColumn(digest), linkPrefix(repository, digest)],
+  });
+}

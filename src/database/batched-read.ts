@@ -1,0 +1,53 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/**
+ * Reads that are asked in the same turn of the event loop share one query. A batch always begins after its requests arrived, so an answer is
+ * never older than its question: no cache, and every node reads what any node wrote.
+ */
+export class BatchedRead<Key, Value> {
+  private waiting: { key: Key; resolve: (value: Value) => void; reject: (error: unknown) => void }[] = [];
+  private inFlight = 0;
+  private scheduled = false;
+  private readonly run: (keys: readonly Key[]) => Promise<readonly Value[]>;
+
+  /** `run` answers every key at its own index. */
+  constructor(run: (keys: readonly Key[]) => Promise<readonly Value[]>) {
+    this.run = run;
+  }
+
+  find(key: Key): Promise<Value> {
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ key, resolve, reject });
+      this.schedule();
+    });
+  }
+
+  private schedule(): void {
+    if (this.scheduled || this.inFlight >= batchesInFlight) return;
+    this.scheduled = true;
+    setImmediate(() => {
+      this.scheduled = false;
+      void this.flush();
+    });
+  }
+
+  private async flush(): Promise<void> {
+    const batch = this.waiting.splice(0, largestBatch);
+    this.inFlight++;
+    try {
+      const values = await this.run(batch.map(({ key }) => key));
+      for (let index = 0; index < batch.length; index++) batch[index]?.resolve(values[index] as Value);
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    } finally {
+      this.inFlight--;
+      if (this.waiting.length > 0) this.schedule();
+    }
+  }
+}
+
+/** Two: one is parsed here while the other is executed there. More would only make them smaller. */
+const batchesInFlight = 2;
+/** Bounds the time of one query; a burst beyond it simply makes the next batch. */
+const largestBatch = 256;

@@ -1,0 +1,25 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** How digests stand in Postgres: one byte for the algorithm and the hash. */
+import { algorithmOf, hexOf, type Digest } from '../oci/digest.js';
+
+const algorithmByte = { sha256: '01', sha512: '02' } as const;
+
+export function digestToColumn(digest: Digest): Buffer {
+  return Buffer.from(algorithmByte[algorithmOf(digest)] + hexOf(digest), 'hex');
+}
+
+/** From Postgres' text form of a bytea, `\\x01…`. */
+export function digestFromText(text: string): Digest {
+  return `${text.startsWith('\\x01') ? 'sha256' : 'sha512'}:${text.slice(4)}` as Digest;
+}
+
+/** An element of a bytea[] parameter, in the text form that an array of many parses fastest. */
+export function digestToArrayElement(digest: Digest): string {
+  return `"\\\\x${algorithmByte[algorithmOf(digest)]}${hexOf(digest)}"`;
+}
+
+export function digestsToColumn(digests: readonly Digest[]): string {
+  return `{${digests.map(digestToArrayElement).join(',')}}`;
+}

@@ -1,0 +1,50 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { RegistryError } from '../oci/errors.js';
+
+/** The SQLSTATEs that the write protocol raises (see migrations/0002_write_protocol.sql). */
+export const sqlState = {
+  nodeGone: 'HA000',
+  startAgain: 'HA001',
+  alreadyStored: 'HA002',
+  otherWriter: 'HA003',
+  referencesMissing: 'HA004',
+} as const;
+
+/** Foreign key, deadlock, serialization, lock timeout: what a concurrent writer may cause and a new attempt cures. */
+const transient = new Set(['23503', '40P01', '40001', '55P03', sqlState.startAgain]);
+const lostConnection = /^(08|57P0)|^(ECONN|EPIPE|ENOENT|ETIMEDOUT|EHOSTUNREACH)/;
+const lostConnectionMessage =
+  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Query read timeout)/;
+const retryAfterSeconds = '5';
+
+export function sqlStateOf(error: unknown): string | undefined {
+  const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
+  return typeof code === 'string' ? code : undefined;
+}
+
+export function isTransient(error: unknown): boolean {
+  return transient.has(sqlStateOf(error) ?? '');
+}
+
+/** True when Postgres may or may not have done what it was asked. */
+export function isConnectionLoss(error: unknown): boolean {
+  return error instanceof Error && (lostConnection.test(sqlStateOf(error) ?? '') || lostConnectionMessage.test(error.message));
+}
+
+/** What a client is told when the database or the disk cannot serve: 503 or 507. Everything else is returned as it is. */
+export function asRegistryError(error: unknown): unknown {
+  const state = sqlStateOf(error);
+  if (state === '53100' || state === 'ENOSPC' || state === 'EDQUOT') {
+    return new RegistryError('INSUFFICIENT_STORAGE', 'there is no space left for this write', { cause: error });
+  }
+  if (isConnectionLoss(error) || state === '53300' || state === '57014' || isTransient(error) || state === sqlState.nodeGone) {
+    return unavailable('the database cannot serve this request now', error);
+  }
+  return error;
+}
+
+export function unavailable(message: string, cause?: unknown): RegistryError {
+  return new RegistryError('UNAVAILABLE', message, { headers: { 'Retry-After': retryAfterSeconds }, cause });
+}

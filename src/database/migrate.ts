@@ -1,0 +1,54 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { readdir, readFile } from 'node:fs/promises';
+import type pg from 'pg';
+
+const directory = new URL('./migrations/', import.meta.url);
+/** Any number, the same for all nodes: one of them migrates while the others wait. */
+const migrationLock = 4_872_100_915;
+/** A migration that the version before cannot live with says so in a line of its own; such a version then refuses to start. */
+const breaking = /^-- breaking$/m;
+
+/** Brings the schema up to what this version needs; each file of `migrations/` in a transaction of its own, in the order of their numbers. */
+export async function migrate(pool: pg.Pool): Promise<void> {
+  const files = (await readdir(directory)).filter((name) => /^\d{4}_.+\.sql$/.test(name)).sort();
+  const client = await pool.connect();
+  try {
+    await client.query('SELECT pg_advisory_lock($1)', [migrationLock]);
+    await client.query(
+      'CREATE TABLE IF NOT EXISTS schema_migrations (number integer PRIMARY KEY, name text NOT NULL, breaking boolean NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())',
+    );
+    const { rows } = await client.query<{ number: number; breaking: boolean }>('SELECT number, breaking FROM schema_migrations');
+    const known = new Set(files.map(numberOf));
+    const newer = rows.find(({ number, breaking }) => breaking && !known.has(number));
+    if (newer !== undefined)
+      throw new Error(`the database belongs to a newer version of ha-registry (its migration ${newer.number} is not known to this one)`);
+    const applied = new Set(rows.map(({ number }) => number));
+    for (const name of files) if (!applied.has(numberOf(name))) await apply(client, name);
+  } finally {
+    // Ending the connection gives the lock back, whatever state it is in.
+    client.release(true);
+  }
+}
+
+async function apply(client: pg.PoolClient, name: string): Promise<void> {
+  const sql = await readFile(new URL(name, directory), 'utf8');
+  try {
+    await client.query('BEGIN');
+    await client.query(sql);
+    await client.query('INSERT INTO schema_migrations (number, name, breaking) VALUES ($1, $2, $3)', [
+      numberOf(name),
+      name,
+      breaking.test(sql),
+    ]);
+    await client.query('COMMIT');
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => undefined);
+    throw new Error(`migration ${name} failed: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
+function numberOf(name: string): number {
+  return Number(name.slice(0, 4));
+}

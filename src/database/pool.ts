@@ -1,0 +1,56 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import pg from 'pg';
+
+/** A pool, or one connection that holds a transaction: whatever can run a statement. */
+export type Queryer = Pick<pg.Pool, 'query'> | Pick<pg.ClientBase, 'query'>;
+
+/** The pools of a node. Reads are batched, so few connections carry them; writes are kept at 16, past which locks on the nodes row cost a third. */
+export interface Database {
+  readonly reads: pg.Pool;
+  readonly writes: pg.Pool;
+  close(): Promise<void>;
+}
+
+export type Connection = string | { readonly host: string; readonly port: number; readonly user: string; readonly database: string };
+
+const readConnections = 3;
+const writeConnections = 16;
+const connectTimeoutMs = 10_000;
+
+/** Session settings of every connection: nothing may hold a lock for long, and a half-dead peer is noticed. */
+const sessionOptions = [
+  '-c statement_timeout=30s',
+  '-c lock_timeout=10s',
+  '-c idle_in_transaction_session_timeout=30s',
+  '-c timezone=UTC',
+  '-c jit=off',
+].join(' ');
+
+export function openDatabase(connection: Connection, onError: (error: Error) => void): Database {
+  const open = (max: number, name: string): pg.Pool => {
+    const pool = new pg.Pool({
+      ...(typeof connection === 'string' ? { connectionString: connection } : connection),
+      max,
+      application_name: `ha-registry ${name}`,
+      options: sessionOptions,
+      keepAlive: true,
+      connectionTimeoutMillis: connectTimeoutMs,
+      idleTimeoutMillis: 0,
+    });
+    // Without these listeners a Postgres that stops would end the process.
+    pool.on('error', onError);
+    pool.on('connect', (client) => client.on('error', onError));
+    return pool;
+  };
+  const reads = open(readConnections, 'reads');
+  const writes = open(writeConnections, 'writes');
+  return {
+    reads,
+    writes,
+    async close() {
+      await Promise.allSettled([reads.end(), writes.end()]);
+    },
+  };
+}

@@ -1,0 +1,38 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { RegistryError } from '../oci/errors.js';
+
+export interface Page {
+  readonly limit: number;
+  /** The last element of the page before; empty on the first one. */
+  readonly last: string;
+}
+
+/** A page without `n`, and the most that `n` gets: some 100 KB of tags. */
+const largestPage = 10_000;
+
+/** `?n=&last=`. Throws PAGINATION_NUMBER_INVALID. */
+export function parsePage(query: URLSearchParams, defaultLimit = largestPage): Page {
+  const n = query.get('n');
+  if (n !== null && !/^\d{1,9}$/.test(n)) {
+    throw new RegistryError('PAGINATION_NUMBER_INVALID', 'n must be a number of elements, 0 or more', { detail: n.slice(0, 60) });
+  }
+  return { limit: Math.min(n === null ? defaultLimit : Number(n), largestPage), last: query.get('last') ?? '' };
+}
+
+/** The elements of this page, and the header that leads to the next one, from a list that was asked for one more than the page holds. */
+export function pageOf(
+  elements: readonly string[],
+  page: Page,
+  path: string,
+): { readonly elements: readonly string[]; readonly headers: Record<string, string> } {
+  if (elements.length <= page.limit || page.limit === 0) return { elements: elements.slice(0, page.limit), headers: {} };
+  const shown = elements.slice(0, page.limit);
+  return { elements: shown, headers: nextLink(path, { n: String(page.limit), last: shown.at(-1) ?? '' }) };
+}
+
+/** RFC 8288, relative, so that it holds behind any proxy. */
+export function nextLink(path: string, query: Record<string, string>): Record<string, string> {
+  return { Link: `<${path}?${new URLSearchParams(query).toString()}>; rel="next"` };
+}

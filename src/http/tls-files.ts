@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { readFile } from 'node:fs/promises';
+import { createSecureContext } from 'node:tls';
+import type { TlsFiles } from './contract.js';
+
+export interface TlsPems {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  readonly ca?: Buffer;
+}
+
+/** Reads and checks the files before an engine does, because uWS says only that its construction failed. Throws an Error that names the file. */
+export async function readTlsFiles({ certificateFile, keyFile, clientCaFile }: TlsFiles): Promise<TlsPems> {
+  const cert = await read('certificate', certificateFile);
+  const key = await read('key', keyFile);
+  check(`TLS certificate ${certificateFile} can't be used`, () => createSecureContext({ cert }));
+  check(`TLS key ${keyFile} can't be used`, () => createSecureContext({ key }));
+  check(`TLS key ${keyFile} does not belong to certificate ${certificateFile}`, () => createSecureContext({ cert, key }));
+  if (clientCaFile === undefined) return { cert, key };
+  const ca = await read('client CA', clientCaFile);
+  check(`TLS client CA ${clientCaFile} can't be used`, () => createSecureContext({ ca }));
+  return { cert, key, ca };
+}
+
+async function read(what: string, file: string): Promise<Buffer> {
+  try {
+    return await readFile(file);
+  } catch (cause) {
+    throw new Error(`TLS ${what} ${file} can't be read: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+}
+
+function check(problem: string, attempt: () => void): void {
+  try {
+    attempt();
+  } catch (cause) {
+    throw new Error(`${problem}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+}

@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { commitLinkDeletion } from '../blob/link-queries.js';
+import { isTransient } from '../database/failures.js';
+import {
+  abandonPendingWrite,
+  listExpiredWrites,
+  setOutcomeUnknown,
+  type ExpiredWrite,
+  type PendingDeletion,
+} from '../journal/journal-queries.js';
+import type { Journal } from '../journal/write-entries.js';
+import { commitManifestDeletion, findSubject } from '../manifest/manifest-queries.js';
+import { parseDigest } from '../oci/digest.js';
+import { parseTag } from '../oci/reference.js';
+import { parseRepositoryName } from '../oci/repository-name.js';
+import { deletionTemplate, entryKey, linkPrefix, manifestPrefix, tagPrefix, type KeyTemplate } from '../storage/keys.js';
+import { commitTagDeletion } from '../tag/tag-queries.js';
+
+const atOnce = 500;
+
+/**
+ * Ends what dead nodes left pending. Writes are withdrawn: nobody was told of them. Deletions are carried out: their entry may be in the store, and there it counts.
+ * Safe on several nodes at once, since only one can take a pending row away.
+ */
+export async function expireWrites(journal: Journal): Promise<void> {
+  const unsettled = [...journal.unsettled];
+  if (unsettled.length > 0) {
+    await setOutcomeUnknown(journal.writes, unsettled);
+    for (const sequence of unsettled) journal.unsettled.delete(sequence);
+  }
+  for (const expired of await listExpiredWrites(journal.writes, atOnce)) {
+    if (expired.deletion === undefined) await abandonPendingWrite(journal.writes, expired.sequence, true);
+    else await rollForward(journal, expired, expired.deletion);
+  }
+}
+
+async function rollForward(journal: Journal, { sequence, repository: name }: ExpiredWrite, deletion: PendingDeletion): Promise<void> {
+  const { writes, store, node } = journal;
+  const repository = parseRepositoryName(name);
+  const put = async (template: KeyTemplate) => store.put(entryKey(template, sequence), new Uint8Array());
+  try {
+    if ('tag' in deletion) {
+      const tag = parseTag(deletion.tag);
+      await put(deletionTemplate(tagPrefix(repository, tag)));
+      await commitTagDeletion(writes, node.id, sequence, repository, tag);
+    } else if ('blob' in deletion) {
+      const digest = parseDigest(deletion.blob);
+      await put(deletionTemplate(linkPrefix(repository, digest)));
+      await commitLinkDeletion(writes, node.id, sequence, { repository, digest });
+    } else {
+      const digest = parseDigest(deletion.manifest);
+      const tags = deletion.tags.map(parseTag);
+      await put(deletionTemplate(manifestPrefix(repository, digest)));
+      for (const tag of tags) await put(deletionTemplate(tagPrefix(repository, tag)));
+      const subject = await findSubject(writes, repository, digest);
+      await commitManifestDeletion(writes, node.id, sequence, { repository, digest, tags, subject });
+    }
+  } catch (error) {
+    // Newer writes went past it: it has nothing left to delete.
+    if (!isTransient(error)) throw error;
+    await abandonPendingWrite(writes, sequence, true);
+  }
+}

@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import type { Queryer } from '../database/pool.js';
+
+/** Takes a pending write away, so that no commit of it can succeed, and hands its keys to the trash. False when it was committed or expired before. */
+export async function abandonPendingWrite(queryer: Queryer, sequence: bigint, mayLandLate: boolean): Promise<boolean> {
+  const { rows } = await queryer.query<{ abandoned: boolean }>({
+    name: 'abandon-pending-write',
+    text: `SELECT abandon($1, 'refused', CASE WHEN $2 THEN now() + interval '1 day' END) AS abandoned`,
+    values: [sequence, mayLandLate],
+  });
+  return rows[0]?.abandoned === true;
+}
+
+export interface ExpiredWrite {
+  readonly sequence: bigint;
+  readonly repository: string;
+  readonly deletion: PendingDeletion | undefined;
+}
+
+export type PendingDeletion =
+  { readonly tag: string } | { readonly manifest: string; readonly tags: readonly string[] } | { readonly blob: string };
+
+/** Pending writes whose node is gone, or whose node said that it does not know how the commit ended; oldest first. */
+export async function listExpiredWrites(queryer: Queryer, limit: number): Promise<ExpiredWrite[]> {
+  const { rows } = await queryer.query<{ sequence: string; repository: string; deletion: PendingDeletion | null }>({
+    name: 'list-expired-writes',
+    text: `SELECT sequence, repository, deletion FROM pending_writes p
+           WHERE outcome_unknown OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = p.node) ORDER BY sequence LIMIT $1`,
+    values: [limit],
+  });
+  return rows.map((row) => ({ sequence: BigInt(row.sequence), repository: row.repository, deletion: row.deletion ?? undefined }));
+}
+
+export async function setOutcomeUnknown(queryer: Queryer, sequences: readonly bigint[]): Promise<void> {
+  await queryer.query({
+    name: 'set-outcome-unknown',
+    text: 'UPDATE pending_writes SET outcome_unknown = true WHERE sequence = ANY ($1::bigint[])',
+    values: [sequences],
+  });
+}
+
+/** Keys whose time has come, oldest first. */
+export async function listDueTrash(queryer: Queryer, limit: number): Promise<string[]> {
+  const { rows } = await queryer.query<{ key: string }>({
+    name: 'list-due-trash',
+    text: 'SELECT key FROM object_trash WHERE not_before <= clock_timestamp() ORDER BY not_before LIMIT $1',
+    values: [limit],
+  });
+  return rows.map((row) => row.key);
+}
+
+/** After the objects are deleted: forgets them, or waits for the second deletion of those that a late write may bring back. */
+export async function deleteTrash(queryer: Queryer, keys: readonly string[]): Promise<void> {
+  await queryer.query({
+    name: 'delete-trash',
+    text: `WITH once AS (DELETE FROM object_trash WHERE key = ANY ($1) AND repeat_at IS NULL)
+           UPDATE object_trash SET not_before = repeat_at, repeat_at = NULL WHERE key = ANY ($1) AND repeat_at IS NOT NULL`,
+    values: [keys],
+  });
+}

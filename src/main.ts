@@ -1,0 +1,106 @@
+#!/usr/bin/env node
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** The command line. Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong. */
+import { parseArgs } from 'node:util';
+import { ConfigurationError, loadConfig, type Config } from './config.js';
+import { startNode, version } from './node.js';
+import { openLog } from './observe/log.js';
+
+const usage = `ha-registry ${version}, an OCI container registry
+
+Usage: ha-registry serve [options]
+
+  --config FILE        YAML configuration; every setting has a default
+  --host ADDRESS       address to listen on             (server.bind_address, 127.0.0.1)
+  -p, --port PORT      port to listen on                (server.port, 5000)
+  -s, --storage KIND   where blobs are kept: filesystem
+  --root DIR           directory for the store and the embedded database (./data)
+  -h, --help           this text
+  -V, --version        the version
+`;
+
+class UsageError extends Error {}
+
+function parseCommand(args: readonly string[]) {
+  const [first, ...rest] = args;
+  const command = first === undefined || first.startsWith('-') ? 'serve' : first;
+  try {
+    const { values } = parseArgs({
+      args: command === first ? rest : [...args],
+      options: {
+        config: { type: 'string' },
+        host: { type: 'string' },
+        port: { type: 'string', short: 'p' },
+        storage: { type: 'string', short: 's' },
+        root: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
+        version: { type: 'boolean', short: 'V' },
+      },
+    });
+    return { command, values };
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const { command, values } = parseCommand(args);
+  if (values.help === true) return print(usage);
+  if (values.version === true) return print(`${version}\n`);
+  if (command !== 'serve') throw new UsageError(`unknown command ${JSON.stringify(command)}`);
+  if (values.storage !== undefined && values.storage !== 'filesystem')
+    throw new UsageError(`unknown storage ${JSON.stringify(values.storage)}: filesystem is the one there is`);
+  await serve(loadConfig(values.config, values));
+}
+
+async function serve(config: Config): Promise<void> {
+  const log = openLog(config.log.level);
+  process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'));
+  process.on('uncaughtException', (error) => log.error({ err: error }, 'uncaught exception'));
+  let stopping = false;
+  let starting: ReturnType<typeof startNode> | undefined;
+  const stop = (reason: string, exitCode: number): void => {
+    if (stopping) return;
+    stopping = true;
+    log.info(`${reason}: stopping`);
+    const closed = starting?.then((node) => node.close());
+    closed?.then(
+      () => process.exit(exitCode),
+      () => process.exit(1),
+    );
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop(signal, 0));
+  try {
+    starting = startNode(config, log, (reason) => stop(reason, 1));
+    await starting;
+  } catch (error) {
+    log.debug({ err: error }, 'start failed');
+    fail(describeStartFailure(config, error), 1);
+  }
+}
+
+function describeStartFailure(config: Config, error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const { bind_address, port } = config.server;
+  if (code === 'EADDRINUSE') return `cannot listen on ${bind_address}:${port}: the port is taken (server.port)`;
+  return message;
+}
+
+function print(text: string): void {
+  process.stdout.write(text);
+}
+
+function fail(message: string, exitCode: number): never {
+  process.stderr.write(`ha-registry: ${message}\n`);
+  process.exit(exitCode);
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  if (error instanceof UsageError) fail(`${error.message}\n\n${usage}`, 2);
+  if (error instanceof ConfigurationError) fail(error.message, 2);
+  fail(error instanceof Error ? (error.stack ?? error.message) : String(error), 1);
+}

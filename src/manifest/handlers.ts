@@ -1,0 +1,172 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { isConnectionLoss, unavailable } from '../database/failures.js';
+import type { Queryer } from '../database/pool.js';
+import { isNotModified } from '../http/conditional.js';
+import { BodyTooLarge, type Headers, type Reply, type Request } from '../http/contract.js';
+import { writeEntries, type Journal } from '../journal/write-entries.js';
+import { algorithmOf, makeDigest, type Digest, type DigestAlgorithm } from '../oci/digest.js';
+import { RegistryError } from '../oci/errors.js';
+import { parseManifest, type Manifest } from '../oci/manifest.js';
+import { parseTag, type Reference, type Tag } from '../oci/reference.js';
+import type { RepositoryName } from '../oci/repository-name.js';
+import { deletionTemplate, manifestPrefix, tagPrefix } from '../storage/keys.js';
+import { deleteTag } from '../tag/delete-tag.js';
+import type { Hasher } from '../worker/hash.js';
+import type { ManifestCache } from './manifest-cache.js';
+import {
+  commitManifestDeletion,
+  findManifestBytes,
+  prepareManifestDeletion,
+  type FoundManifest,
+  type ManifestReads,
+} from './manifest-queries.js';
+import { pushManifest } from './push-manifest.js';
+
+export interface ManifestParts {
+  readonly manifests: ManifestReads;
+  readonly reads: Queryer;
+  readonly cache: ManifestCache;
+  readonly journal: Journal;
+  readonly hasher: Hasher;
+  readonly limits: { readonly maxSizeBytes: number; readonly sparse: 'reject' | 'indexes' | 'accept' };
+}
+
+export interface ManifestPath {
+  readonly repository: RepositoryName;
+  readonly reference: Reference;
+}
+
+/** The specification asks for ten; more tags than this in one push are answered 414. */
+const mostTags = 100;
+
+/** end-3: GET and HEAD /v2/<name>/manifests/<reference>. The stored bytes, whatever the client accepts. */
+export async function getManifest(parts: ManifestParts, request: Request, { repository, reference }: ManifestPath): Promise<Reply> {
+  const { manifests } = parts;
+  const found = await (reference.tag === undefined
+    ? manifests.byDigest.find({ repository, digest: reference.digest })
+    : manifests.byTag.find({ repository, tag: reference.tag }));
+  if (found === undefined) throw manifestUnknown(reference);
+  const headers = {
+    'Content-Type': found.mediaType,
+    'Docker-Content-Digest': found.digest,
+    ETag: `"${found.digest}"`,
+    // A tag may move at any time; what a digest names never changes.
+    'Cache-Control': reference.tag === undefined ? 'max-age=31536000, immutable' : 'no-cache',
+  };
+  if (isNotModified(request, found.digest)) return { status: 304, headers };
+  return { status: 200, headers, body: found.text ?? (await largeManifest(parts, repository, reference, found)) };
+}
+
+/** end-7: PUT /v2/<name>/manifests/<reference>, with ?tag= for further tags of a push by digest. */
+export async function putManifest(
+  parts: ManifestParts,
+  request: Request,
+  { repository, reference }: ManifestPath,
+  query: URLSearchParams,
+): Promise<Reply> {
+  const { limits, hasher, journal } = parts;
+  const tags = tagsOf(reference, query);
+  const bytes = await limited(request, limits.maxSizeBytes);
+  const digest = digestOf(hasher, reference.digest === undefined ? 'sha256' : algorithmOf(reference.digest), bytes);
+  if (reference.digest !== undefined && reference.digest !== digest) {
+    throw new RegistryError('DIGEST_INVALID', 'the manifest has another digest', {
+      detail: { expected: reference.digest, actual: digest },
+    });
+  }
+  const manifest = parseManifest(bytes, request.header('content-type'));
+  const missing = await pushManifest(journal, {
+    repository,
+    digest,
+    manifest,
+    bytes,
+    tags,
+    allowMissing: mayMiss(manifest, limits.sparse),
+  });
+  const headers: Headers = { Location: `/v2/${repository}/manifests/${digest}`, 'Docker-Content-Digest': digest };
+  if (manifest.subject !== undefined) headers['OCI-Subject'] = manifest.subject;
+  if (reference.digest !== undefined && tags.length > 0) headers['OCI-Tag'] = tags;
+  if (missing.length > 0) headers['Warning'] = `299 - "${missing.length} of the references are not in this repository (yet)"`;
+  return { status: 201, headers };
+}
+
+/** end-9: DELETE /v2/<name>/manifests/<reference>. A tag goes alone, a manifest with all its tags. */
+export async function deleteManifest(
+  { journal }: ManifestParts,
+  _request: Request,
+  { repository, reference }: ManifestPath,
+): Promise<Reply> {
+  const deleted =
+    reference.tag === undefined
+      ? await deleteByDigest(journal, repository, reference.digest)
+      : await deleteTag(journal, repository, reference.tag);
+  if (!deleted) throw manifestUnknown(reference);
+  return { status: 202 };
+}
+
+async function largeManifest(
+  { cache, reads }: ManifestParts,
+  repository: RepositoryName,
+  reference: Reference,
+  { digest }: FoundManifest,
+): Promise<Uint8Array> {
+  const cached = cache.get(digest);
+  if (cached !== undefined) return cached;
+  const bytes = await findManifestBytes(reads, repository, digest).catch((error: unknown) => {
+    throw isConnectionLoss(error) ? unavailable('the database cannot serve this request now', error) : error;
+  });
+  // It may have been deleted since it was found.
+  if (bytes === undefined) throw manifestUnknown(reference);
+  cache.set(digest, bytes);
+  return bytes;
+}
+
+function tagsOf(reference: Reference, query: URLSearchParams): Tag[] {
+  if (reference.tag !== undefined) return [reference.tag];
+  const tags = [...new Set(query.getAll('tag'))];
+  if (tags.length > mostTags) throw new RegistryError('TAG_INVALID', `at most ${mostTags} tags can be pushed at once`, { status: 414 });
+  return tags.map(parseTag);
+}
+
+async function limited(request: Request, maxSizeBytes: number): Promise<Uint8Array> {
+  const tooLarge = () =>
+    new RegistryError('SIZE_INVALID', `a manifest has at most ${maxSizeBytes} bytes here (manifests.max_size)`, { status: 413 });
+  if (request.body.length !== undefined && request.body.length > maxSizeBytes) throw tooLarge();
+  try {
+    return await request.body.bytes(maxSizeBytes);
+  } catch (error) {
+    throw error instanceof BodyTooLarge ? tooLarge() : error;
+  }
+}
+
+function digestOf(hasher: Hasher, algorithm: DigestAlgorithm, bytes: Uint8Array): Digest {
+  const state = hasher.initial(algorithm);
+  hasher.update(algorithm, state, bytes);
+  return makeDigest(algorithm, hasher.digest(algorithm, state));
+}
+
+/** An index may name images that are not mirrored (yet), and a build cache names layers in one; an image without its layers is a push that broke. */
+function mayMiss(manifest: Manifest, sparse: 'reject' | 'indexes' | 'accept'): boolean {
+  const isIndex = manifest.mediaType.includes('index') || manifest.mediaType.includes('manifest.list');
+  return sparse === 'accept' || (sparse === 'indexes' && isIndex);
+}
+
+function deleteByDigest(journal: Journal, repository: RepositoryName, digest: Digest): Promise<boolean> {
+  const template = deletionTemplate(manifestPrefix(repository, digest));
+  return writeEntries(journal, async () => {
+    const prepared = await prepareManifestDeletion(journal.writes, journal.node.id, repository, digest, template);
+    if (prepared === undefined) return { done: false };
+    const templates = [template, ...prepared.tags.map((tag) => deletionTemplate(tagPrefix(repository, tag)))];
+    return {
+      sequence: prepared.sequence,
+      objects: templates.map((entry) => ({ template: entry, bytes: new Uint8Array() })),
+      commit: () => commitManifestDeletion(journal.writes, journal.node.id, prepared.sequence, { repository, digest, ...prepared }),
+      outcome: true,
+    };
+  });
+}
+
+function manifestUnknown(reference: Reference): RegistryError {
+  return new RegistryError('MANIFEST_UNKNOWN', 'manifest unknown', { detail: reference.tag ?? reference.digest });
+}

@@ -1,0 +1,216 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { BatchedRead } from '../database/batched-read.js';
+import { digestFromText, digestsToColumn, digestToArrayElement, digestToColumn } from '../database/columns.js';
+import type { Queryer } from '../database/pool.js';
+import type { Digest } from '../oci/digest.js';
+import type { Manifest } from '../oci/manifest.js';
+import type { Tag } from '../oci/reference.js';
+import type { RepositoryName } from '../oci/repository-name.js';
+import { manifestPrefix, manifestTemplate, referrerTemplate, tagPrefix, type KeyTemplate } from '../storage/keys.js';
+
+/** A manifest that is in the repository now. */
+export interface FoundManifest {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly size: number;
+  /** The bytes as text (a manifest is UTF-8) when they are few; otherwise `readManifest` has them. */
+  readonly text: string | undefined;
+}
+
+export interface ManifestReads {
+  readonly byTag: BatchedRead<{ readonly repository: RepositoryName; readonly tag: Tag }, FoundManifest | undefined>;
+  readonly byDigest: BatchedRead<{ readonly repository: RepositoryName; readonly digest: Digest }, FoundManifest | undefined>;
+}
+
+/** Up to here the bytes come along with the answer; larger ones are worth remembering in memory instead. */
+const inlineBytes = 4096;
+
+type Row = [position: string, digest: string, mediaType: string, size: number, text: string | null];
+
+// Text, since the driver reads binary columns as strings; and as UTF-8 rather than as hex, which is twice as long.
+const columns = `k.i, m.digest::text, m.media_type, octet_length(m.bytes), CASE WHEN octet_length(m.bytes) <= ${inlineBytes} THEN convert_from(m.bytes, 'UTF8') END`;
+
+/** hot: bench/manifests.ts. Both read what is committed when the batch begins; nothing is remembered. */
+export function openManifestReads(reads: Queryer): ManifestReads {
+  return {
+    byTag: new BatchedRead(async (keys) => {
+      const { rows } = await reads.query<Row>({
+        name: 'find-manifests-by-tag',
+        text: `SELECT ${columns} FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k(name, tag, i)
+               JOIN repositories r ON r.name = k.name
+               JOIN tags t ON t.repository_id = r.id AND t.name = k.tag
+               JOIN manifests m ON m.repository_id = t.repository_id AND m.digest = t.digest`,
+        values: [keys.map((key) => key.repository), keys.map((key) => key.tag)],
+        rowMode: 'array',
+      });
+      return inOrder(rows, keys.length);
+    }),
+    byDigest: new BatchedRead(async (keys) => {
+      const { rows } = await reads.query<Row>({
+        name: 'find-manifests-by-digest',
+        text: `SELECT ${columns} FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
+               JOIN repositories r ON r.name = k.name
+               JOIN manifests m ON m.repository_id = r.id AND m.digest = k.digest`,
+        values: [keys.map((key) => key.repository), `{${keys.map((key) => digestToArrayElement(key.digest)).join(',')}}`],
+        rowMode: 'array',
+      });
+      return inOrder(rows, keys.length);
+    }),
+  };
+}
+
+function inOrder(rows: Row[], count: number): (FoundManifest | undefined)[] {
+  const found: (FoundManifest | undefined)[] = Array.from({ length: count });
+  for (const [position, digest, mediaType, size, text] of rows) {
+    found[Number(position) - 1] = { digest: digestFromText(digest), mediaType, size, text: text ?? undefined };
+  }
+  return found;
+}
+
+/** The bytes of a manifest of this repository, or undefined when it is gone meanwhile. */
+export async function findManifestBytes(reads: Queryer, repository: RepositoryName, digest: Digest): Promise<Buffer | undefined> {
+  const { rows } = await reads.query<[string]>({
+    name: 'find-manifest-bytes',
+    text: `SELECT convert_from(m.bytes, 'UTF8') FROM manifests m JOIN repositories r ON r.id = m.repository_id WHERE r.name = $1 AND m.digest = $2`,
+    values: [repository, digestToColumn(digest)],
+    rowMode: 'array',
+  });
+  return rows[0] === undefined ? undefined : Buffer.from(rows[0][0], 'utf8');
+}
+
+export interface ManifestPush {
+  readonly repository: RepositoryName;
+  readonly digest: Digest;
+  readonly manifest: Manifest;
+  readonly bytes: Uint8Array;
+  /** Without repetition. */
+  readonly tags: readonly Tag[];
+  readonly allowMissing: boolean;
+}
+
+export interface PreparedManifest {
+  readonly outcome: 'unchanged' | 'write' | 'missing';
+  readonly sequence: string | null;
+  readonly missing: readonly Buffer[];
+}
+
+export async function prepareManifest(
+  queryer: Queryer,
+  node: string,
+  push: ManifestPush,
+  templates: readonly KeyTemplate[],
+): Promise<PreparedManifest> {
+  const { rows } = await queryer.query<PreparedManifest>({
+    name: 'prepare-manifest',
+    text: 'SELECT * FROM prepare_manifest($1, $2, $3, $4, $5, $6, $7, $8)',
+    values: [
+      node,
+      push.repository,
+      digestToColumn(push.digest),
+      push.tags,
+      digestsToColumn(push.manifest.blobs),
+      digestsToColumn(push.manifest.children),
+      push.allowMissing,
+      templates,
+    ],
+  });
+  return rows[0] as PreparedManifest;
+}
+
+export async function commitManifest(queryer: Queryer, node: string, sequence: bigint, push: ManifestPush): Promise<void> {
+  const { repository, digest, manifest } = push;
+  await queryer.query({
+    name: 'commit-manifest',
+    text: 'SELECT commit_manifest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)',
+    values: [
+      node,
+      sequence,
+      repository,
+      digestToColumn(digest),
+      manifest.mediaType,
+      push.bytes,
+      manifest.subject === undefined ? null : digestToColumn(manifest.subject),
+      manifest.artifactType ?? null,
+      manifest.annotations === undefined ? null : JSON.stringify(manifest.annotations),
+      digestsToColumn(manifest.blobs),
+      digestsToColumn(manifest.children),
+      push.allowMissing,
+      push.tags,
+      [manifestPrefix(repository, digest), ...push.tags.map((tag) => tagPrefix(repository, tag))],
+      entriesOf(repository, digest, manifest.subject),
+    ],
+  });
+}
+
+/** The store's entries of a manifest itself: the manifest and, with a subject, its place among the referrers. */
+export function entriesOf(repository: RepositoryName, digest: Digest, subject: Digest | undefined): KeyTemplate[] {
+  return [manifestTemplate(repository, digest), ...(subject === undefined ? [] : [referrerTemplate(repository, subject, digest)])];
+}
+
+export interface PreparedManifestDeletion {
+  readonly sequence: bigint;
+  /** The tags that point at it, which are deleted with it. */
+  readonly tags: readonly Tag[];
+  readonly subject: Digest | undefined;
+}
+
+/** undefined when there is no such manifest. */
+export async function prepareManifestDeletion(
+  queryer: Queryer,
+  node: string,
+  repository: RepositoryName,
+  digest: Digest,
+  template: KeyTemplate,
+): Promise<PreparedManifestDeletion | undefined> {
+  const { rows } = await queryer.query<[sequence: string, tags: Tag[], subject: string | null]>({
+    name: 'prepare-manifest-deletion',
+    text: 'SELECT sequence, tags, subject::text FROM prepare_manifest_deletion($1, $2, $3, $4, $5, $6)',
+    values: [node, repository, digestToColumn(digest), digest, template, tagPrefix(repository, '')],
+    rowMode: 'array',
+  });
+  const [row] = rows;
+  if (row === undefined) return undefined;
+  return { sequence: BigInt(row[0]), tags: row[1], subject: row[2] === null ? undefined : digestFromText(row[2]) };
+}
+
+export async function commitManifestDeletion(
+  queryer: Queryer,
+  node: string,
+  sequence: bigint,
+  deletion: {
+    readonly repository: RepositoryName;
+    readonly digest: Digest;
+    readonly tags: readonly Tag[];
+    readonly subject: Digest | undefined;
+  },
+): Promise<void> {
+  const { repository, digest, tags, subject } = deletion;
+  await queryer.query({
+    name: 'commit-manifest-deletion',
+    text: 'SELECT commit_manifest_deletion($1, $2, $3, $4, $5, $6, $7, $8)',
+    values: [
+      node,
+      sequence,
+      repository,
+      digestToColumn(digest),
+      manifestPrefix(repository, digest),
+      tags,
+      tagPrefix(repository, ''),
+      entriesOf(repository, digest, subject),
+    ],
+  });
+}
+
+/** The subject of a manifest of this repository, for a deletion that is rolled forward. */
+export async function findSubject(queryer: Queryer, repository: RepositoryName, digest: Digest): Promise<Digest | undefined> {
+  const { rows } = await queryer.query<[string | null]>({
+    name: 'find-subject',
+    text: 'SELECT m.subject::text FROM manifests m JOIN repositories r ON r.id = m.repository_id WHERE r.name = $1 AND m.digest = $2',
+    values: [repository, digestToColumn(digest)],
+    rowMode: 'array',
+  });
+  const subject = rows[0]?.[0] ?? null;
+  return subject === null ? undefined : digestFromText(subject);
+}

@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import type { Queryer } from '../database/pool.js';
+import type { Headers, Reply, Request } from '../http/contract.js';
+import { nextLink } from '../http/pagination.js';
+import { findDigest, type Digest } from '../oci/digest.js';
+import { RegistryError } from '../oci/errors.js';
+import { listedIn, mediaTypes } from '../oci/manifest.js';
+import { referrersTag } from '../oci/reference.js';
+import type { RepositoryName } from '../oci/repository-name.js';
+import { findFallbackIndex, listReferrers, type ReferrerDescriptor } from './referrer-queries.js';
+
+/** A client must be able to take a page as a manifest, of which 4 MiB is what all of them take. */
+const pageBytes = 3 * 1024 * 1024;
+const pageReferrers = 1000;
+
+/** end-12: GET /v2/<name>/referrers/<digest>, with ?artifactType=. An empty index when there are none, or no such repository. */
+export async function getReferrers(
+  { reads }: { readonly reads: Queryer },
+  _request: Request,
+  { repository, digest }: { readonly repository: RepositoryName; readonly digest: Digest },
+  query: URLSearchParams,
+): Promise<Reply> {
+  const artifactType = query.get('artifactType') ?? undefined;
+  const last = query.get('last');
+  const after = last === null ? undefined : findDigest(last);
+  if (last !== null && after === undefined)
+    throw new RegistryError('DIGEST_INVALID', 'last must be a digest', { detail: last.slice(0, 200) });
+  const fallback = await findFallbackIndex(reads, repository, referrersTag(digest));
+  const listed = fallback === undefined ? [] : listedIn(fallback);
+  const found = await listReferrers(reads, repository, digest, listed, { artifactType, after, limit: pageReferrers + 1 });
+  const manifests = firstPage(found);
+  const headers: Headers = { 'Content-Type': mediaTypes.ociIndex };
+  if (artifactType !== undefined) headers['OCI-Filters-Applied'] = 'artifactType';
+  if (manifests.length < found.length) {
+    const next = { last: manifests.at(-1)?.digest ?? '', ...(artifactType === undefined ? {} : { artifactType }) };
+    Object.assign(headers, nextLink(`/v2/${repository}/referrers/${digest}`, next));
+  }
+  return { status: 200, headers, body: JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }) };
+}
+
+/** As many as fit a page, but one at least. */
+function firstPage(found: readonly ReferrerDescriptor[]): readonly ReferrerDescriptor[] {
+  let bytes = 0;
+  const end = found.findIndex((descriptor, index) => {
+    bytes += JSON.stringify(descriptor).length;
+    return index >= pageReferrers || (index > 0 && bytes > pageBytes);
+  });
+  return end < 0 ? found : found.slice(0, end);
+}

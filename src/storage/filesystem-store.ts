@@ -1,0 +1,244 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
+import { copyFile, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, truncate, unlink, type FileHandle } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import type { Appended, BlobStore, DataWriter } from './blob-store.js';
+import { DurableDirectories, syncDirectory } from './durable-directory.js';
+import { openFileSource } from './file-source.js';
+
+/** The tasks that are done outside the main thread. */
+export interface FileWorkers {
+  append(task: {
+    readonly file: number;
+    readonly offset: number;
+    readonly algorithm: 'sha256' | 'sha512';
+    readonly state: Uint8Array;
+    readonly buffer: ArrayBuffer;
+    readonly length: number;
+  }): Promise<Appended>;
+  hashFile(path: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array>;
+}
+
+/**
+ * A directory whose files are the objects. Small objects are written beside the tree, synced, renamed into it, and the directory is synced; a crash leaves at most
+ * files in `tmp/`, which a later start removes.
+ */
+export async function openFilesystemStore(rootDirectory: string, workers: FileWorkers): Promise<BlobStore> {
+  const root = resolve(rootDirectory);
+  const temporary = join(root, 'tmp');
+  await mkdir(temporary, { recursive: true });
+  await removeStale(temporary);
+  const store = new FilesystemStore(root, temporary, workers);
+  await store.checkOrderAndCase();
+  return store;
+}
+
+class FilesystemStore implements BlobStore {
+  readonly kind = 'filesystem';
+  readonly location: string;
+  private readonly temporary: string;
+  private readonly workers: FileWorkers;
+  private readonly directories: DurableDirectories;
+
+  constructor(root: string, temporary: string, workers: FileWorkers) {
+    this.location = root;
+    this.temporary = temporary;
+    this.workers = workers;
+    this.directories = new DurableDirectories(root);
+  }
+
+  async put(key: string, bytes: Uint8Array): Promise<void> {
+    const path = this.path(key);
+    await this.inDirectory(dirname(path), async (directory) => {
+      if (bytes.byteLength === 0) {
+        await (await open(path, 'w')).close();
+      } else {
+        const written = join(this.temporary, randomUUID());
+        try {
+          await writeSynced(written, bytes);
+          await rename(written, path);
+        } catch (error) {
+          await rm(written, { force: true });
+          throw error;
+        }
+      }
+      await syncDirectory(directory);
+    });
+  }
+
+  async get(key: string): Promise<Uint8Array | undefined> {
+    return absentAsUndefined(readFile(this.path(key)));
+  }
+
+  async list(
+    prefix: string,
+    { after = '', limit = Infinity }: { readonly after?: string; readonly limit?: number } = {},
+  ): Promise<string[]> {
+    const keys: string[] = [];
+    const top = prefix.slice(0, prefix.lastIndexOf('/') + 1);
+    for await (const key of this.walk(top, prefix, after)) {
+      if (keys.length >= limit) break;
+      keys.push(key);
+    }
+    return keys;
+  }
+
+  async delete(keys: readonly string[]): Promise<void> {
+    for (const key of keys) {
+      await absentAsUndefined(unlink(this.path(key)));
+      await this.removeEmptyParents(key);
+    }
+  }
+
+  async size(key: string): Promise<number | undefined> {
+    return (await absentAsUndefined(stat(this.path(key))))?.size;
+  }
+
+  open(key: string, start: number, end: number): ReturnType<BlobStore['open']> {
+    return openFileSource(this.path(key), start, end);
+  }
+
+  async write(key: string, stored: number): Promise<DataWriter> {
+    const path = this.path(key);
+    const file = await this.inDirectory(dirname(path), () => open(path, constants.O_RDWR | (stored === 0 ? constants.O_CREAT : 0), 0o644));
+    return new FileWriter(file, dirname(path), this.workers);
+  }
+
+  async adopt(key: string, bytes: number, ownKey: string): Promise<void> {
+    const own = this.path(ownKey);
+    await this.inDirectory(dirname(own), () => copyFile(this.path(key), own, constants.COPYFILE_FICLONE));
+    await truncate(own, bytes);
+  }
+
+  hash(key: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array> {
+    return this.workers.hashFile(this.path(key), algorithm, initial, size);
+  }
+
+  /** Refuses a file system that folds case (two tags would be one) or loses what was just written. */
+  async checkOrderAndCase(): Promise<void> {
+    await this.put('cluster/check/b', new Uint8Array());
+    await this.put('cluster/check/A', new Uint8Array());
+    const seen = await this.list('cluster/check/');
+    await this.delete(['cluster/check/b', 'cluster/check/A']);
+    if (seen.join() !== 'cluster/check/A,cluster/check/b' || (await this.get('cluster/check/a')) !== undefined) {
+      throw new Error(`${this.location} is not fit for a store: it must be case-sensitive and list what was written`);
+    }
+  }
+
+  private path(key: string): string {
+    return join(this.location, key);
+  }
+
+  /** Another request may remove a directory as empty between our making it and our writing into it. */
+  private async inDirectory<T>(directory: string, write: (directory: string) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.directories.ensure(directory);
+        return await write(directory);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || attempt >= 5) throw error;
+        this.directories.forget(directory);
+      }
+    }
+  }
+
+  private async removeEmptyParents(key: string): Promise<void> {
+    if (!key.startsWith('repositories/')) return;
+    for (let parent = dirname(key); parent !== 'repositories'; parent = dirname(parent)) {
+      this.directories.forget(this.path(parent));
+      try {
+        await rmdir(this.path(parent));
+      } catch {
+        return;
+      }
+    }
+  }
+
+  /** Sorted as S3 sorts: by the bytes of whole keys, so a directory counts with its slash. */
+  private async *walk(directory: string, prefix: string, after: string): AsyncGenerator<string> {
+    const entries = (await absentAsUndefined(readdir(this.path(directory), { withFileTypes: true }))) ?? [];
+    const names = entries.map((entry) => directory + entry.name + (entry.isDirectory() ? '/' : ''));
+    for (const name of names.sort(byBytes)) {
+      if (name.endsWith('/')) {
+        const mayHold = name.startsWith(prefix) || prefix.startsWith(name);
+        if (mayHold && (byBytes(name, after) > 0 || after.startsWith(name)) && name !== 'tmp/') yield* this.walk(name, prefix, after);
+      } else if (name.startsWith(prefix) && byBytes(name, after) > 0) yield name;
+    }
+  }
+}
+
+class FileWriter implements DataWriter {
+  private readonly file: FileHandle;
+  private readonly directory: string;
+  private readonly workers: FileWorkers;
+  private closed = false;
+
+  constructor(file: FileHandle, directory: string, workers: FileWorkers) {
+    this.file = file;
+    this.directory = directory;
+    this.workers = workers;
+  }
+
+  append(offset: number, algorithm: 'sha256' | 'sha512', state: Uint8Array, buffer: ArrayBuffer, length: number): Promise<Appended> {
+    return this.workers.append({ file: this.file.fd, offset, algorithm, state, buffer, length });
+  }
+
+  async sync(): Promise<void> {
+    await this.file.datasync();
+    await syncDirectory(this.directory);
+  }
+
+  async finish(size: number): Promise<void> {
+    const { size: actual } = await this.file.stat();
+    // A writer that died may have left bytes past its last checkpoint.
+    if (actual > size) await this.file.truncate(size);
+    if (actual < size) throw new Error(`data object has ${actual} bytes instead of ${size}`);
+    await this.sync();
+    await this.close();
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    await this.file.close();
+  }
+}
+
+/** Other nodes may share the directory and be writing, so only what no write can still be busy with goes. */
+async function removeStale(temporary: string): Promise<void> {
+  for (const name of await readdir(temporary)) {
+    const path = join(temporary, name);
+    const { mtimeMs } = (await absentAsUndefined(stat(path))) ?? { mtimeMs: Infinity };
+    if (mtimeMs < Date.now() - staleAfterMs) await rm(path, { force: true });
+  }
+}
+
+const staleAfterMs = 24 * 60 * 60 * 1000;
+
+async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
+  const file = await open(path, 'wx', 0o644);
+  try {
+    await file.writeFile(bytes);
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function absentAsUndefined<T>(result: Promise<T>): Promise<T | undefined> {
+  try {
+    return await result;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}
+
+/** Keys are ASCII, where the order of UTF-16 units is the order of bytes. */
+function byBytes(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,112 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/**
+ * The layout of the store, the same on S3 and on a filesystem. Keys are written once; names, digests and deletions stand in them,
+ * so that LIST alone answers most questions.
+ *
+ *     data/<last 2 hex>/<uuid>                                                  bytes of one completed upload
+ *     repositories/<name>/_blobs/<algorithm>/<hex>/<seq>.<uuid>                 link: the repository may read this digest, from data/…/<uuid>
+ *     repositories/<name>/_manifests/<algorithm>/<hex>/<seq>                    header lines, a blank line, the exact bytes
+ *     repositories/<name>/_referrers/<algorithm>/<subject hex>/<algorithm>-<hex>.<seq>   the referrer's descriptor
+ *     repositories/<name>/_tags/<tag>/<seq>.<algorithm>.<hex>                   the tag points at this manifest; body {at, by}
+ *     …/<seq>.deleted                                                           a deletion is an entry of _blobs, _manifests and _tags
+ *     cluster/owner                                                             which cluster's store this is
+ *
+ * `<seq>` counts down from 2^63 - 1, so that the newest entry of a prefix lists first; the newest entry wins.
+ *
+ * A template is a key whose sequence is not known yet; `%` stands for it.
+ */
+import { algorithmOf, findDigest, hexOf, type Digest } from '../oci/digest.js';
+import type { Tag } from '../oci/reference.js';
+import type { RepositoryName } from '../oci/repository-name.js';
+
+export type KeyTemplate = string & { readonly __keyTemplate: true };
+
+const largestSequence = 9223372036854775807n;
+
+export const ownerKey = 'cluster/owner';
+export const repositoriesPrefix = 'repositories/';
+
+export function dataKey(uuid: string): string {
+  return `data/${uuid.slice(-2)}/${uuid}`;
+}
+
+export function linkPrefix(repository: RepositoryName, digest: Digest): string {
+  return `repositories/${repository}/_blobs/${digestPath(digest)}/`;
+}
+
+export function manifestPrefix(repository: RepositoryName, digest: Digest): string {
+  return `repositories/${repository}/_manifests/${digestPath(digest)}/`;
+}
+
+export function tagPrefix(repository: RepositoryName, tag: Tag | ''): string {
+  return tag === '' ? `repositories/${repository}/_tags/` : `repositories/${repository}/_tags/${tag}/`;
+}
+
+export function linkTemplate(repository: RepositoryName, digest: Digest, uuid: string): KeyTemplate {
+  return `${linkPrefix(repository, digest)}%.${uuid}` as KeyTemplate;
+}
+
+export function manifestTemplate(repository: RepositoryName, digest: Digest): KeyTemplate {
+  return `${manifestPrefix(repository, digest)}%` as KeyTemplate;
+}
+
+export function referrerTemplate(repository: RepositoryName, subject: Digest, digest: Digest): KeyTemplate {
+  return `repositories/${repository}/_referrers/${digestPath(subject)}/${algorithmOf(digest)}-${hexOf(digest)}.%` as KeyTemplate;
+}
+
+export function tagTemplate(repository: RepositoryName, tag: Tag, digest: Digest): KeyTemplate {
+  return `${tagPrefix(repository, tag)}%.${algorithmOf(digest)}.${hexOf(digest)}` as KeyTemplate;
+}
+
+export function deletionTemplate(prefix: string): KeyTemplate {
+  return `${prefix}%.deleted` as KeyTemplate;
+}
+
+export function entryKey(template: KeyTemplate, sequence: bigint): string {
+  return template.replace('%', (largestSequence - sequence).toString().padStart(20, '0'));
+}
+
+/** What an entry's key says. */
+export type Entry = { readonly repository: string; readonly sequence: bigint } & (
+  | { readonly kind: 'link'; readonly digest: Digest; /** `deleted` for a deletion. */ readonly uuid: string }
+  | { readonly kind: 'manifest'; readonly digest: Digest; readonly deleted: boolean }
+  | { readonly kind: 'referrer'; readonly subject: Digest; readonly digest: Digest }
+  | { readonly kind: 'tag'; readonly tag: string; readonly digest: Digest | 'deleted' }
+);
+
+/** Reads an entry back from its key; undefined for a key that is none. */
+export function parseEntry(key: string): Entry | undefined {
+  const segments = key.split('/');
+  // No component of a repository name begins with `_`, though a tag may.
+  const kindAt = segments.findIndex((segment) => segment.startsWith('_'));
+  if (segments[0] !== 'repositories' || kindAt < 2) return undefined;
+  const repository = segments.slice(1, kindAt).join('/');
+  const [kind, ...path] = segments.slice(kindAt);
+  if (kind === '_tags') return path.length === 2 ? tagEntry(repository, path[0] ?? '', path[1] ?? '') : undefined;
+  const digest = findDigest(`${path[0]}:${path[1]}`);
+  const [head = '', rest] = (path[2] ?? '').split('.');
+  if (path.length !== 3 || digest === undefined) return undefined;
+  if (kind === '_referrers') {
+    const referrer = findDigest(head.replace('-', ':'));
+    return referrer && { kind: 'referrer', repository, subject: digest, digest: referrer, sequence: sequenceOf(rest) };
+  }
+  if (kind === '_manifests') return { kind: 'manifest', repository, digest, deleted: rest === 'deleted', sequence: sequenceOf(head) };
+  if (kind !== '_blobs' || rest === undefined) return undefined;
+  return { kind: 'link', repository, digest, uuid: rest, sequence: sequenceOf(head) };
+}
+
+function tagEntry(repository: string, tag: string, name: string): Entry | undefined {
+  const [sequence, algorithm, hex] = name.split('.');
+  const digest = algorithm === 'deleted' ? 'deleted' : findDigest(`${algorithm}:${hex}`);
+  return digest && { kind: 'tag', repository, tag, digest, sequence: sequenceOf(sequence) };
+}
+
+function sequenceOf(text: string | undefined): bigint {
+  return largestSequence - BigInt(text ?? '0');
+}
+
+function digestPath(digest: Digest): string {
+  return `${algorithmOf(digest)}/${hexOf(digest)}`;
+}

@@ -1,0 +1,128 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import type { Reply, Request } from '../http/contract.js';
+import { algorithmOf, isDigestAlgorithm, parseDigest, type Digest, type DigestAlgorithm } from '../oci/digest.js';
+import { RegistryError } from '../oci/errors.js';
+import { findRepositoryName, type RepositoryName } from '../oci/repository-name.js';
+import { mountBlob } from '../blob/link-blob.js';
+import { parseContentRange } from '../http/byte-range.js';
+import { cancelSession } from './session-queries.js';
+import {
+  beginUpload,
+  openSession,
+  resumeUpload,
+  sessionBytes,
+  sessionLocation,
+  sessionRange,
+  uploadUnknown,
+  type Uploads,
+} from './upload-sessions.js';
+
+export interface SessionPath {
+  readonly repository: RepositoryName;
+  readonly id: string;
+}
+
+const sessionId = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/** end-4a, 4b, 4c and 11: POST /v2/<name>/blobs/uploads/. Mounts, takes a whole blob, or opens a session. */
+export async function postSession(
+  uploads: Uploads,
+  request: Request,
+  { repository }: { repository: RepositoryName },
+  query: URLSearchParams,
+): Promise<Reply> {
+  const mount = query.get('mount');
+  if (mount !== null) {
+    const digest = parseDigest(mount);
+    if (await mountBlob(uploads.journal, repository, digest, mountSource(query.get('from')))) return blobCreated(repository, digest);
+    // What cannot be mounted is uploaded.
+    return sessionOpened(repository, await openSession(uploads, repository, algorithmOf(digest)));
+  }
+  const digestText = query.get('digest');
+  if (digestText !== null) {
+    const digest = parseDigest(digestText);
+    const upload = await beginUpload(uploads, repository, algorithmOf(digest), request.body);
+    await upload.finish(digest);
+    return blobCreated(repository, digest);
+  }
+  return sessionOpened(repository, await openSession(uploads, repository, algorithmAsked(query)));
+}
+
+/** end-5: PATCH <location>. A chunk, or a stream of unknown length. */
+export async function patchSession(uploads: Uploads, request: Request, { repository, id }: SessionPath): Promise<Reply> {
+  const upload = await resumeUpload(uploads, repository, checkId(id), startOf(request), request.body);
+  const received = await upload.suspend();
+  return { status: 202, headers: sessionHeaders(repository, id, received) };
+}
+
+/** end-6: PUT <location>?digest=. The last chunk, or nothing more than the digest. */
+export async function putSession(
+  uploads: Uploads,
+  request: Request,
+  { repository, id }: SessionPath,
+  query: URLSearchParams,
+): Promise<Reply> {
+  const digestText = query.get('digest');
+  if (digestText === null) throw new RegistryError('DIGEST_INVALID', 'the digest parameter is missing');
+  const digest = parseDigest(digestText);
+  const upload = await resumeUpload(uploads, repository, checkId(id), startOf(request), request.body);
+  await upload.finish(digest);
+  return blobCreated(repository, digest);
+}
+
+/** end-13: GET <location>. Where the upload stands. */
+export async function getSession(uploads: Uploads, _request: Request, { repository, id }: SessionPath): Promise<Reply> {
+  return { status: 204, headers: sessionHeaders(repository, id, await sessionBytes(uploads, repository, checkId(id))) };
+}
+
+/** end-14: DELETE <location>. */
+export async function deleteSession(uploads: Uploads, _request: Request, { repository, id }: SessionPath): Promise<Reply> {
+  if (!(await cancelSession(uploads.journal.writes, uploads.journal.node.id, checkId(id), repository))) throw uploadUnknown(id);
+  return { status: 204 };
+}
+
+function checkId(id: string): string {
+  if (!sessionId.test(id)) throw uploadUnknown(id.slice(0, 60));
+  return id;
+}
+
+/** A `from` that is no repository name is like one that does not have the blob. Without it, any repository will do. */
+function mountSource(from: string | null): RepositoryName[] | undefined {
+  if (from === null || from === '') return undefined;
+  const repository = findRepositoryName(from);
+  return repository === undefined ? [] : [repository];
+}
+
+function algorithmAsked(query: URLSearchParams): DigestAlgorithm {
+  const asked = query.get('digest-algorithm') ?? 'sha256';
+  if (!isDigestAlgorithm(asked)) throw new RegistryError('DIGEST_INVALID', 'unsupported digest algorithm', { detail: asked.slice(0, 60) });
+  return asked;
+}
+
+/** Where the chunk says that it begins, if it says so. */
+function startOf(request: Request): number | undefined {
+  const header = request.header('content-range');
+  if (header === undefined) return undefined;
+  const range = parseContentRange(header);
+  if (range === undefined)
+    throw new RegistryError('BLOB_UPLOAD_INVALID', 'Content-Range must be <first byte>-<last byte>', { detail: header.slice(0, 100) });
+  const announced = range.last - range.first + 1;
+  if (request.body.length !== undefined && request.body.length !== announced) {
+    throw new RegistryError('SIZE_INVALID', `Content-Range has ${announced} bytes, the body ${request.body.length}`);
+  }
+  return range.first;
+}
+
+function sessionOpened(repository: RepositoryName, id: string): Reply {
+  return { status: 202, headers: sessionHeaders(repository, id, 0) };
+}
+
+function sessionHeaders(repository: RepositoryName, id: string, received: number): Record<string, string> {
+  return { Location: sessionLocation(repository, id), Range: sessionRange(received), 'Docker-Upload-UUID': id };
+}
+
+function blobCreated(repository: RepositoryName, digest: Digest): Reply {
+  return { status: 201, headers: { Location: `/v2/${repository}/blobs/${digest}`, 'Docker-Content-Digest': digest } };
+}

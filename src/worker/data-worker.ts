@@ -1,0 +1,74 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** What runs in the workers. The names of these functions are the names of the tasks in `worker-pool.ts`. */
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { move, transferableSymbol, valueSymbol, workerData } from 'piscina';
+import { loadHasher, type HashAlgorithm, type HashChoice } from './hash.js';
+
+export interface WorkerSettings {
+  readonly hash: HashChoice;
+}
+
+export interface AppendTask {
+  /** Descriptor of the data file, open in this process. */
+  readonly file: number;
+  /** Where in the file the bytes go. */
+  readonly offset: number;
+  readonly algorithm: HashAlgorithm;
+  /** Neutral state of everything before `offset`. */
+  readonly state: Uint8Array;
+  /** Transferred here, and back with the result. */
+  readonly buffer: ArrayBuffer;
+  readonly length: number;
+}
+
+export interface AppendResult {
+  readonly state: Uint8Array;
+  readonly buffer: ArrayBuffer;
+  /** A failed write is a value here, since the buffer has to come home whatever happened. */
+  readonly failure?: { readonly code: string; readonly message: string };
+}
+
+export interface HashFileTask {
+  readonly path: string;
+  readonly algorithm: HashAlgorithm;
+  readonly state: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+}
+
+const hasher = await loadHasher((workerData as WorkerSettings).hash);
+const readBufferBytes = 1024 * 1024;
+let readBuffer: Buffer | undefined;
+
+/** hot: bench/push-cpu.ts. Hashes the bytes while they are in the cache, then writes them. */
+export function append({ file, offset, algorithm, state, buffer, length }: AppendTask): unknown {
+  let result: AppendResult = { state, buffer };
+  try {
+    const bytes = new Uint8Array(buffer, 0, length);
+    hasher.update(algorithm, state, bytes);
+    for (let written = 0; written < length;) written += writeSync(file, bytes, written, length - written, offset + written);
+  } catch (error) {
+    const { code = 'UNKNOWN', message } = error as NodeJS.ErrnoException;
+    result = { state, buffer, failure: { code, message } };
+  }
+  return move({ [transferableSymbol]: [buffer], [valueSymbol]: result });
+}
+
+/** Hashes a range of a file onto `state`; a large file is hashed range by range, so that it does not hold a worker for long. */
+export function hashFile({ path, algorithm, state, start, end }: HashFileTask): Uint8Array {
+  readBuffer ??= Buffer.allocUnsafeSlow(readBufferBytes);
+  const file = openSync(path, 'r');
+  try {
+    for (let position = start; position < end;) {
+      const count = readSync(file, readBuffer, 0, Math.min(readBufferBytes, end - position), position);
+      if (count === 0) throw new Error(`${path} ends at ${position}, before ${end}`);
+      hasher.update(algorithm, state, readBuffer.subarray(0, count));
+      position += count;
+    }
+  } finally {
+    closeSync(file);
+  }
+  return state;
+}

@@ -1,0 +1,42 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { Piscina } from 'piscina';
+import type { AppendResult, AppendTask, HashFileTask, WorkerSettings } from './data-worker.js';
+import type { HashAlgorithm, HashChoice } from './hash.js';
+
+/** The workers' tasks, typed, for the main thread. */
+export interface WorkerPool {
+  /** Hashes `buffer` onto the state and writes it to the file. The buffer is away until the result brings it back. */
+  append(task: AppendTask): Promise<AppendResult>;
+  /** The state of `size` bytes of a file, from its beginning. */
+  hashFile(path: string, algorithm: HashAlgorithm, initial: Uint8Array, size: number): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** Under tsx and tap this file is `.ts`, and so is the worker. */
+const workerFile = new URL(`./data-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url);
+/** One task's share of a long hash: 64 MiB take a worker some 40 ms with the native addon. */
+const hashStepBytes = 64 * 1024 * 1024;
+
+export function openWorkerPool(threads: number, hash: HashChoice): WorkerPool {
+  const pool = new Piscina({
+    filename: workerFile.href,
+    minThreads: threads,
+    maxThreads: threads,
+    recordTiming: false,
+    workerData: { hash } satisfies WorkerSettings,
+  });
+  return {
+    append: (task) => pool.run(task, { name: 'append', transferList: [task.buffer] }) as Promise<AppendResult>,
+    async hashFile(path, algorithm, initial, size) {
+      let state = initial;
+      for (let start = 0; start < size; start += hashStepBytes) {
+        const task: HashFileTask = { path, algorithm, state, start, end: Math.min(size, start + hashStepBytes) };
+        state = (await pool.run(task, { name: 'hashFile' })) as Uint8Array;
+      }
+      return state;
+    },
+    close: () => pool.close(),
+  };
+}

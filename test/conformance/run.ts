@@ -1,0 +1,118 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/**
+ * The official conformance suite: `npm run conformance -- [--engine uws|node] [--url http://…]`, on each engine, with default settings and
+ * with sparse manifests. Exits with 75 (EX_TEMPFAIL) when the suite cannot be had, which is neither a pass nor a failure.
+ */
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { CommandFailed, run } from '../support/command.js';
+import { startRegistry, temporaryDirectory } from '../support/registry.js';
+import { countsLine, table } from '../support/table.js';
+import { findTool } from '../support/tools.js';
+import { readResults, type SuiteResults } from './results.js';
+
+interface Settings {
+  readonly title: string;
+  readonly registry: object;
+  readonly suite: Readonly<Record<string, string>>;
+  /** Exactly so many must pass; undefined asks for at least one. */
+  readonly passes?: number;
+}
+
+const settings: readonly Settings[] = [
+  { title: 'default', registry: {}, suite: {} },
+  { title: 'sparse', registry: { manifests: { sparse: 'accept' } }, suite: { OCI_DATA_SPARSE: 'true' }, passes: 1028 },
+];
+
+const notRun = 75;
+const shownFailures = 25;
+const shownExchangeLines = 40;
+
+const { values: options } = parseArgs({ options: { engine: { type: 'string' }, url: { type: 'string' } } });
+
+const suite = await findTool('conformance');
+if ('missing' in suite) {
+  console.log(`NOT RUN: the official suite could not be fetched (${suite.missing})`);
+  console.log(countsLine({ passed: 0, failed: 0, skipped: 1 }));
+  process.exit(notRun);
+}
+
+const rows = [['engine', 'settings', 'pass', 'fail', 'error', 'skip', 'disabled', 'seconds', '']];
+const total = { passed: 0, failed: 0, skipped: 0 };
+const engines = options.engine === undefined ? ['uws', 'node'] : [options.engine];
+for (const engine of options.url === undefined ? engines : ['as it is']) {
+  for (const each of settings) rows.push(await runSuite(suite.path, engine, each));
+}
+console.log(`\n${table(rows)}\n`);
+console.log(countsLine(total));
+process.exitCode = total.failed > 0 ? 1 : 0;
+
+async function runSuite(binary: string, engine: string, each: Settings): Promise<string[]> {
+  const begin = performance.now();
+  const registry = options.url === undefined ? await startRegistry({ config: { ...each.registry, server: { engine } } }) : undefined;
+  const directory = path.join(await temporaryDirectory('conformance-'), 'results');
+  await mkdir(directory);
+  const said = await runBinary(binary, registry?.url ?? options.url ?? '', directory, each.suite);
+  await registry?.stop();
+  const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+  try {
+    const results = await readResults(directory);
+    const verdict = judge(results, each);
+    report(engine, each.title, results);
+    total.passed += results.pass;
+    total.failed += results.fail + results.error;
+    total.skipped += results.skip;
+    if (verdict !== 'ok' && results.fail + results.error === 0) total.failed += 1; // A wrong number of passes or skips is a failure too.
+    const counts = [results.pass, results.fail, results.error, results.skip, results.disabled].map(String);
+    return [engine, each.title, ...counts, seconds, verdict];
+  } catch (error) {
+    console.log(`${engine}, ${each.title}: no results: ${error instanceof Error ? error.message : String(error)}\n${said}`);
+    total.failed += 1;
+    return [engine, each.title, '', '', '', '', '', seconds, 'NO RESULTS'];
+  }
+}
+
+/** Returns what it printed. */
+async function runBinary(binary: string, url: string, directory: string, more: Readonly<Record<string, string>>): Promise<string> {
+  const inherited = Object.keys(process.env).filter((name) => name.startsWith('OCI_'));
+  const unique = `conformance-${Date.now().toString(36)}`;
+  const env = {
+    ...Object.fromEntries(inherited.map((name) => [name, undefined])),
+    OCI_REGISTRY: new URL(url).host,
+    OCI_TLS: url.startsWith('https:') ? 'enabled' : 'disabled',
+    OCI_REPO1: `${unique}/repo1`,
+    OCI_REPO2: `${unique}/repo2`,
+    OCI_VERSION: 'dev',
+    OCI_RESULTS_DIR: directory,
+    ...more,
+  };
+  try {
+    const { stdout, stderr } = await run(binary, [], { env, cwd: directory, timeoutMs: 10 * 60_000 });
+    return stdout + stderr;
+  } catch (error) {
+    if (error instanceof CommandFailed) return error.message; // Exits with 1 when a test failed; the results tell.
+    throw error;
+  }
+}
+
+function judge({ pass, fail, error, skip }: SuiteResults, { passes }: Settings): string {
+  if (fail + error > 0) return 'FAIL';
+  if (skip > 0) return `FAIL: ${skip} skipped`;
+  if (passes === undefined) return pass > 0 ? 'ok' : 'FAIL: nothing ran';
+  return pass === passes ? 'ok' : `FAIL: ${pass} passed instead of ${passes}`;
+}
+
+function report(engine: string, title: string, { notPassed, disabled }: SuiteResults): void {
+  // The results tell a test that was turned off from a skipped one by number only; what was turned off says so itself.
+  const shown = notPassed.filter(({ status, message }) => status !== 'skipped' || disabled === 0 || message !== '');
+  for (const { name, status, message, exchanges } of shown.slice(0, shownFailures)) {
+    const lines = exchanges.trim().split('\n');
+    console.log(`\n${engine}, ${title}: ${status}: ${name}\n${message}`);
+    console.log(lines.slice(-shownExchangeLines).join('\n'));
+  }
+  if (shown.length > shownFailures) console.log(`\n… and ${shown.length - shownFailures} more:`);
+  for (const { name, status } of shown.slice(shownFailures)) console.log(`${status}: ${name}`);
+}
