@@ -13,7 +13,9 @@ export interface Target {
   readonly pid?: number | undefined;
   readonly directory?: string | undefined;
   /** Present when the target may be started anew without data, for work that writes much. */
-  renew?: () => Promise<void>;
+  readonly renew?: () => Promise<void>;
+  /** The end of its log, to be shown when it answered with errors. */
+  readonly lastWords?: () => string;
 }
 
 export interface Outcome {
@@ -44,6 +46,7 @@ export function targetOf(server: Server): Target {
     },
     directory: server.directory,
     renew: () => server.renew(),
+    lastWords: () => server.lastWords(),
   };
 }
 

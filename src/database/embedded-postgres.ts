@@ -16,7 +16,7 @@ import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { locatePackage, prepareBinaries, type Binaries } from './embedded-binaries.js';
-import { chooseIdentity, type Identity } from './embedded-identity.js';
+import { chooseIdentity, userNamespace, type Identity } from './embedded-identity.js';
 import { busyTimeoutMs, lockDirectory, type DirectoryLock } from './embedded-lock.js';
 import { makeSocketDirectory, socketPort } from './embedded-socket.js';
 import { supervise, type Supervised } from './embedded-supervisor.js';
@@ -126,21 +126,32 @@ async function ensureCluster(cluster: Cluster, major: string): Promise<void> {
   );
 }
 
-/** initdb elsewhere and rename: a cluster is there whole or not at all. The builtin C.UTF-8 never changes with the system's libraries. */
+/**
+ * initdb elsewhere and rename: a cluster is there whole or not at all. Its programs refuse a user without an entry in /etc/passwd
+ * (`docker run --user`), the server does not; in a user namespace they see nobody.
+ */
 async function createCluster(cluster: Cluster): Promise<void> {
-  const { directory, binaries, settings } = cluster;
-  const unfinished = `${directory}.new`;
-  await rm(unfinished, { recursive: true, force: true });
-  const lines: string[] = [];
+  const unfinished = `${cluster.directory}.new`;
+  let problem = await initdb(cluster, unfinished);
+  if (problem?.includes('could not look up effective user ID')) {
+    const identity = { ...userNamespace, user: cluster.identity.user };
+    if ((await initdb({ ...cluster, identity }, unfinished)) === undefined) problem = undefined;
+  }
+  if (problem !== undefined) throw new Error(`embedded Postgres: initdb failed (${problem}); mend that, or set database.url to a Postgres server`);
+  await rename(unfinished, cluster.directory);
+  await syncDirectory(dirname(cluster.directory));
+}
+
+/** Undefined, or why it failed. The builtin C.UTF-8 never changes with the system's libraries. */
+async function initdb(cluster: Cluster, directory: string): Promise<string | undefined> {
+  await rm(directory, { recursive: true, force: true });
   const locale = ['--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'];
-  const sync = settings['fsync'] === 'off' ? ['--no-sync'] : [];
-  const command = [binaries.initdb, `--pgdata=${unfinished}`, `--username=${user}`, '--auth=trust', ...locale, ...sync];
-  const initdb = await run(cluster, command, (line) => lines.push(line));
-  const status = await initdb.exited;
-  if (status !== 0)
-    throw new Error(`embedded Postgres: initdb failed (${failure(status, lines)}); free what it lacks, or set database.url`);
-  await rename(unfinished, directory);
-  await syncDirectory(dirname(directory));
+  const sync = cluster.settings['fsync'] === 'off' ? ['--no-sync'] : [];
+  const command = [cluster.binaries.initdb, `--pgdata=${directory}`, `--username=${user}`, '--auth=trust', ...locale, ...sync];
+  const lines: string[] = [];
+  const { exited } = await run(cluster, command, (line) => lines.push(line));
+  const status = await exited;
+  return status === 0 ? undefined : failure(status, lines);
 }
 
 async function startServer(cluster: Cluster): Promise<EmbeddedPostgres> {

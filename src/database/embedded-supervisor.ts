@@ -8,8 +8,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Identity } from './embedded-identity.js';
 
 export interface Supervised {
-  /** Process id of the command itself, not of the shell above it. */
-  readonly pid: number;
+  /** Process id of the command itself, not of the shell above it; undefined when there was no shell. */
+  readonly pid: number | undefined;
   /** Resolves with the exit status as a shell gives it (128 + signal number), when the command is gone. */
   readonly exited: Promise<number>;
   /** From now on the command does not keep this process alive. */
@@ -94,7 +94,6 @@ export async function supervise(options: SupervisedCommand): Promise<Supervised>
     return typeof code === 'number' ? code : signal === 'SIGKILL' ? 137 : 128;
   });
   const pid = await Promise.race([firstNumber(stdout), exited.then(() => undefined)]);
-  if (pid === undefined) throw new Error(`${file} ended before it started ${options.command[0] ?? 'the command'}`);
   const handles = [child, stdin, stdout, stderr] as { ref?(): void; unref?(): void }[];
   return {
     pid,

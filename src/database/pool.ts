@@ -1,15 +1,15 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import pg from 'pg';
+import { Pool, type ClientBase } from 'pg';
 
 /** A pool, or one connection that holds a transaction: whatever can run a statement. */
-export type Queryer = Pick<pg.Pool, 'query'> | Pick<pg.ClientBase, 'query'>;
+export type Queryer = Pick<Pool, 'query'> | Pick<ClientBase, 'query'>;
 
 /** The pools of a node. Reads are batched, so few connections carry them; writes are kept at 16, past which locks on the nodes row cost a third. */
 export interface Database {
-  readonly reads: pg.Pool;
-  readonly writes: pg.Pool;
+  readonly reads: Pool;
+  readonly writes: Pool;
   close(): Promise<void>;
 }
 
@@ -29,8 +29,8 @@ const sessionOptions = [
 ].join(' ');
 
 export function openDatabase(connection: Connection, onError: (error: Error) => void): Database {
-  const open = (max: number, name: string): pg.Pool => {
-    const pool = new pg.Pool({
+  const open = (max: number, name: string): Pool => {
+    const pool = new Pool({
       ...(typeof connection === 'string' ? { connectionString: connection } : connection),
       max,
       application_name: `ha-registry ${name}`,

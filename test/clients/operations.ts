@@ -188,11 +188,16 @@ async function pushInChunks({ client, name, proxy, scratch }: Drill): Promise<vo
 
 async function resumePush({ client, name, proxy, scratch }: Drill): Promise<void> {
   const blob = await textBlob(scratch, chunkedBlobBytes);
-  proxy.cutOnce({ method: 'PATCH', path: /./, side: 'request', afterBytes: 300_000 });
+  proxy.cutOnce({ method: 'PATCH', path: /./, side: 'request', afterBytes: cutAfterBytes });
   await client.pushBlobInChunks?.(blob.file, name('blobs'), blob.digest);
   assert.ok(
     proxy.exchanges.some(({ cut }) => cut),
     'an upload was cut',
+  );
+  const begins = chunks(proxy).map(({ requestHeaders }) => Number(requestHeaders['content-range']?.split('-')[0]));
+  assert.ok(
+    begins.some((offset) => offset >= cutAfterBytes && offset < 1024 * 1024),
+    `a chunk went on where the cut one had ended; they began at ${begins.join(', ')}`,
   );
   assert.equal(digestOf((await client.fetchBlob?.(name('blobs'), blob.digest)) ?? ''), blob.digest);
 }
@@ -216,6 +221,7 @@ async function deleteManifest({ client, name, proxy, registry, repository }: Dri
 const largestLayerBytes = Math.max(...layerSizes);
 const smallestLayerBytes = Math.min(...layerSizes);
 const chunkedBlobBytes = 3_500_000;
+const cutAfterBytes = 300_000;
 
 async function mustBeMissing(proxy: Proxy, act: () => Promise<unknown>): Promise<void> {
   proxy.forget();

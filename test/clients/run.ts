@@ -47,6 +47,12 @@ if (options.url !== undefined) {
     const registry = await startRegistry({ config: { server: { engine } } });
     cells.push(...(await drill(registry.url, `this build, engine ${engine}`)));
     await registry.stop();
+    const complaints = registry
+      .log()
+      .split('\n')
+      .filter((line) => /"level":"(error|fatal)"/.test(line));
+    if (complaints.length > 0)
+      console.log(`the registry's log has ${complaints.length} errors, the first ones:\n${complaints.slice(0, 5).join('\n')}\n`);
   }
 }
 const counts = count(cells);

@@ -1,0 +1,183 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** What the wire tests share: a node of each engine, and the few operations that every table of exchanges begins with. */
+import { createHash } from 'node:crypto';
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { HttpClient, type Answer, type Exchange } from './http-client.js';
+import { freshDatabase } from './postgres.js';
+import { startRegistry, type RegistryOptions, type RunningRegistry } from './registry.js';
+
+export const engines = ['uws', 'node'] as const;
+export type Engine = (typeof engines)[number];
+
+export interface WireNode extends RunningRegistry {
+  readonly engine: Engine;
+  readonly client: HttpClient;
+}
+
+export type Settings = Record<string, unknown> & { readonly server?: object };
+
+/** Runs a suite against a new node of each engine, each with a database of its own. */
+export function onBothEngines(settings: Settings, suite: (t: Test, node: WireNode) => Promise<void> | void): void {
+  for (const engine of engines) {
+    void t.test(engine, async (t) => {
+      const node = await startWireNode(engine, settings);
+      t.teardown(() => stopWireNode(node));
+      await suite(t, node);
+    });
+  }
+}
+
+export async function startWireNode(engine: Engine, settings: Settings = {}, options: RegistryOptions = {}): Promise<WireNode> {
+  const { url } = await freshDatabase();
+  const config = {
+    workers: { threads: 2 },
+    log: { level: 'warn' },
+    database: { url },
+    ...settings,
+    server: { ...settings.server, engine },
+  };
+  const registry = await startRegistry({ ...options, config });
+  return { ...registry, engine, client: new HttpClient(registry.port) };
+}
+
+/** A bug inside the node is a failure, also where a client saw nothing of it. */
+export async function stopWireNode(node: WireNode): Promise<void> {
+  node.client.close();
+  const code = await node.stop();
+  if (code !== 0) throw new Error(`the node exited with ${code}\n${node.log()}`);
+}
+
+export function digestOf(bytes: Uint8Array | string, algorithm: 'sha256' | 'sha512' = 'sha256'): string {
+  return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
+}
+
+/** Bytes that differ from one another in every place and from seed to seed. */
+export function bytesOf(size: number, seed: string | number = size): Buffer {
+  const block = createHash('sha512').update(String(seed)).digest();
+  const bytes = Buffer.alloc(size);
+  for (let at = 0; at < size; at += block.length) {
+    block.writeUInt32LE(at, 0);
+    block.copy(bytes, at);
+  }
+  return bytes;
+}
+
+/** Pushes a blob with one request and returns its digest. */
+export async function pushBlob(client: HttpClient, repository: string, bytes: Uint8Array | string): Promise<string> {
+  const digest = digestOf(bytes);
+  const answer = await client.send('POST', `/v2/${repository}/blobs/uploads/?digest=${digest}`, { body: bytes });
+  if (answer.status !== 201) throw new Error(`pushing a blob: ${answer.status} ${answer.body.toString()}`);
+  return digest;
+}
+
+/** Opens a session and returns its path. */
+export async function openSession(client: HttpClient, repository: string, query = ''): Promise<string> {
+  const answer = await client.send('POST', `/v2/${repository}/blobs/uploads/${query}`, { body: '' });
+  if (answer.status !== 202) throw new Error(`opening an upload: ${answer.status} ${answer.body.toString()}`);
+  return locationOf(answer);
+}
+
+export function locationOf({ headers }: Answer): string {
+  const { location } = headers;
+  if (location === undefined) throw new Error('no Location');
+  return location;
+}
+
+/** Adds `digest` to a path that may have a query already. */
+export function withDigest(location: string, digest: string): string {
+  return `${location}${location.includes('?') ? '&' : '?'}digest=${encodeURIComponent(digest)}`;
+}
+
+export const types = {
+  manifest: 'application/vnd.oci.image.manifest.v1+json',
+  index: 'application/vnd.oci.image.index.v1+json',
+  dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
+  dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
+  config: 'application/vnd.oci.image.config.v1+json',
+  layer: 'application/vnd.oci.image.layer.v1.tar+gzip',
+  empty: 'application/vnd.oci.empty.v1+json',
+} as const;
+
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly size: number;
+}
+
+export function describe(mediaType: string, bytes: Uint8Array | string): Descriptor {
+  return { mediaType, digest: digestOf(bytes), size: Buffer.byteLength(bytes) };
+}
+
+/** An image of a config and layers, whose blobs are pushed; returned as text, since it is the text that has a digest. */
+export async function imageWithBlobs(
+  client: HttpClient,
+  repository: string,
+  layers: readonly (Uint8Array | string)[],
+  more: object = {},
+): Promise<string> {
+  const config = '{}';
+  for (const blob of [config, ...layers]) await pushBlob(client, repository, blob);
+  return imageOf(layers, more);
+}
+
+export function imageOf(layers: readonly (Uint8Array | string)[], more: object = {}): string {
+  return JSON.stringify({
+    schemaVersion: 2,
+    mediaType: types.manifest,
+    config: describe(types.empty, '{}'),
+    layers: layers.map((layer) => describe(types.layer, layer)),
+    ...more,
+  });
+}
+
+export function indexOf(manifests: readonly Descriptor[], more: object = {}): string {
+  return JSON.stringify({ schemaVersion: 2, mediaType: types.index, manifests, ...more });
+}
+
+export function putManifest(
+  client: HttpClient,
+  repository: string,
+  reference: string,
+  body: string | Uint8Array,
+  contentType: string = types.manifest,
+  more: Exchange = {},
+): Promise<Answer> {
+  return client.send('PUT', `/v2/${repository}/manifests/${reference}`, {
+    ...more,
+    headers: { 'Content-Type': contentType, ...more.headers },
+    body,
+  });
+}
+
+/** Waits for a state; `limitMs` is generous, since passing is what usually happens. */
+export async function until<T>(what: string, look: () => Promise<T | undefined | false> | T | undefined | false, limitMs = 30_000): Promise<T> {
+  const deadline = Date.now() + limitMs;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined && found !== false) return found;
+    if (Date.now() > deadline) throw new Error(`not within ${limitMs} ms: ${what}`);
+    await sleep(20);
+  }
+}
+
+/** Sizes of the data objects in a node's store, by key. */
+export async function dataObjects({ root }: { readonly root: string }): Promise<Map<string, number>> {
+  const data = path.join(root, 'store/data');
+  const found = new Map<string, number>();
+  const entries = await readdir(data, { recursive: true, withFileTypes: true }).catch(() => []);
+  for (const entry of entries) {
+    if (!entry.isFile()) continue;
+    const file = path.join(entry.parentPath, entry.name);
+    const size = await stat(file).then(
+      (stats) => stats.size,
+      () => undefined,
+    );
+    if (size !== undefined) found.set(path.relative(data, file), size);
+  }
+  return found;
+}
