@@ -58,10 +58,9 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const { rows } = await database.writes.query<{ id: string }>('SELECT id FROM cluster');
     await claimStore(store, rows[0]?.id ?? '');
 
-    const journal: Journal = { writes: database.writes, store, node: membership, unsettled: new Set() };
+    const journal: Journal = { writes: database.writes, store, node: membership, active: new Set() };
     const jobs = startJobs(config, log, journal, () => membership.beat());
     closers.push(() => Promise.all(jobs.map((job) => job.stop())));
-    await expireWrites(journal);
 
     let draining = false;
     const handler = createHandler({
@@ -138,16 +137,21 @@ async function connect(
 }
 
 function startJobs(config: Config, log: Log, journal: Journal, beat: () => Promise<void>): Periodic[] {
-  const job = (name: string, intervalMs: number, work: () => Promise<unknown>): Periodic =>
-    runPeriodically(
+  const job = (name: string, intervalMs: number, work: () => Promise<unknown>): Periodic => {
+    const periodic = runPeriodically(
       intervalMs,
       async () => void (await work()),
       (error) => log.error({ err: error, job: name }, 'a job failed'),
     );
+    periodic.poke();
+    return periodic;
+  };
   const ageSeconds = config.uploads.expire_after / 1000;
   return [
     job('heartbeat', heartbeatMs, beat),
-    job('expire pending writes', 15_000, () => expireWrites(journal)),
+    job('expire pending writes', 15_000, () =>
+      expireWrites(journal, (error) => log.error({ err: error }, 'a pending write could not be ended')),
+    ),
     job('expire uploads', Math.min(60_000, config.uploads.expire_after), () => expireSessions(journal.writes, journal.node.id, ageSeconds)),
     job('empty trash', 5_000, () => emptyTrash(journal)),
   ];

@@ -34,11 +34,12 @@ export async function linkUpload(
       await endSession(journal.writes, session.id, session.revision);
       return { done: undefined };
     }
-    if (prepared.uuid === session.dataUuid && !written && small !== undefined) {
+    const writeData = async (): Promise<void> => {
+      if (written || small === undefined || prepared.uuid !== session.dataUuid) return;
       await journal.store.put(dataKey(session.dataUuid), small);
       written = true;
-    }
-    return linkEntry(journal, { repository, digest, uuid: prepared.uuid, size, session }, prepared.sequence, undefined);
+    };
+    return { ...linkEntry(journal, { repository, digest, uuid: prepared.uuid, size, session }, prepared.sequence, undefined), writeData };
   });
 }
 

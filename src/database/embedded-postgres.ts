@@ -137,7 +137,8 @@ async function createCluster(cluster: Cluster): Promise<void> {
     const identity = { ...userNamespace, user: cluster.identity.user };
     if ((await initdb({ ...cluster, identity }, unfinished)) === undefined) problem = undefined;
   }
-  if (problem !== undefined) throw new Error(`embedded Postgres: initdb failed (${problem}); mend that, or set database.url to a Postgres server`);
+  if (problem !== undefined)
+    throw new Error(`embedded Postgres: initdb failed (${problem}); mend that, or set database.url to a Postgres server`);
   await rename(unfinished, cluster.directory);
   await syncDirectory(dirname(cluster.directory));
 }

@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { constants } from 'node:os';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Identity } from './embedded-identity.js';
@@ -69,10 +70,11 @@ kill -KILL "$watcher"
 exit "$status"
 `;
 
-/** After the shell's exit its last lines may still be in the pipe; orphaned backends may hold that open for long. */
 const drainMs = 300;
+/** What a shell says of a command that is not there. */
+const cannotStart = 127;
 
-/** Starts the command so that it cannot outlive this process. Rejects when no shell can be started. */
+/** Starts the command so that it cannot outlive this process. */
 export async function supervise(options: SupervisedCommand): Promise<Supervised> {
   const { identity, temporaryDirectory = '', graceSeconds, libraries } = options;
   const [file, ...rest] = [...identity.prefix, 'sh', '-c', script, 'sh', temporaryDirectory, String(graceSeconds), libraries];
@@ -87,12 +89,7 @@ export async function supervise(options: SupervisedCommand): Promise<Supervised>
   if (stdin === null || stdout === null || stderr === null) throw new Error('spawn gave no pipes');
   stdin.on('error', () => {}); // EPIPE at the end of a shell that is gone already
   createInterface({ input: stderr }).on('line', options.onLine);
-  const closed = once(child, 'close').catch(() => {});
-  const exited = once(child, 'exit').then(async ([code, signal]: (number | string | null)[]) => {
-    await Promise.race([closed, delay(drainMs)]);
-    stderr.destroy();
-    return typeof code === 'number' ? code : signal === 'SIGKILL' ? 137 : 128;
-  });
+  const exited = statusOf(child, options.onLine);
   const pid = await Promise.race([firstNumber(stdout), exited.then(() => undefined)]);
   const handles = [child, stdin, stdout, stderr] as { ref?(): void; unref?(): void }[];
   return {
@@ -107,6 +104,20 @@ export async function supervise(options: SupervisedCommand): Promise<Supervised>
       return exited;
     },
   };
+}
+
+/** After the shell's exit its last lines may still be in the pipe; orphaned backends may hold that open for long. */
+async function statusOf(child: ChildProcess, onLine: (line: string) => void): Promise<number> {
+  const closed = new Promise((resolve) => child.on('close', resolve));
+  try {
+    const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+    await Promise.race([closed, delay(drainMs)]);
+    child.stderr?.destroy();
+    return code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+  } catch (error) {
+    onLine((error as Error).message);
+    return cannotStart;
+  }
 }
 
 async function firstNumber(stream: NodeJS.ReadableStream): Promise<number | undefined> {

@@ -33,10 +33,15 @@ export function isConnectionLoss(error: unknown): boolean {
   return error instanceof Error && (lostConnection.test(sqlStateOf(error) ?? '') || lostConnectionMessage.test(error.message));
 }
 
+/** The disk of the store, or of Postgres. */
+export function isDiskFull(error: unknown): boolean {
+  return ['53100', 'ENOSPC', 'EDQUOT'].includes(sqlStateOf(error) ?? '');
+}
+
 /** What a client is told when the database or the disk cannot serve: 503 or 507. Everything else is returned as it is. */
 export function asRegistryError(error: unknown): unknown {
   const state = sqlStateOf(error);
-  if (state === '53100' || state === 'ENOSPC' || state === 'EDQUOT') {
+  if (isDiskFull(error)) {
     return new RegistryError('INSUFFICIENT_STORAGE', 'there is no space left for this write', { cause: error });
   }
   if (isConnectionLoss(error) || state === '53300' || state === '57014' || isTransient(error) || state === sqlState.nodeGone) {

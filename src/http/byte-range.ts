@@ -16,7 +16,8 @@ const specGrammar = /^(\d{1,16})-(\d{1,16})?$|^-(\d{1,16})$/;
  * An empty list: nothing of it can be satisfied (416).
  */
 export function parseRange(header: string | undefined, size: number): ByteRange[] | undefined {
-  if (header === undefined || !/^bytes=/i.test(header)) return undefined;
+  // Of nothing, every range is all of it: clients that fetch in parallel ask `bytes=0-` of any blob.
+  if (header === undefined || size === 0 || !/^bytes=/i.test(header)) return undefined;
   const ranges: ByteRange[] = [];
   const specs = header.slice(6).split(',');
   if (specs.length > mostRanges) return undefined;

@@ -20,6 +20,8 @@ export interface NodeShared {
   readonly sweep: Sweep;
   /** Replies say `Connection: close`. */
   draining: boolean;
+  /** The connection can't be trusted any more: what else was sent on it is not served. */
+  onDistrusted(exchange: NodeExchange): void;
   onFinished(exchange: NodeExchange): void;
 }
 
@@ -92,6 +94,7 @@ export class NodeExchange implements Request, Swept {
     const framing = bodyFraming(this.#pairs, this.#incoming.httpVersion !== '1.0');
     const fault = typeof framing === 'string' ? framing : this.path.startsWith('/') ? undefined : 'malformed request target';
     if (typeof framing === 'string' || fault !== undefined) {
+      this.#shared.onDistrusted(this);
       this.#send(errorReply(400, 'UNKNOWN', fault ?? ''), true);
       return;
     }

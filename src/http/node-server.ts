@@ -33,6 +33,7 @@ export function nodeServe(setReceiveBuffer?: SetReceiveBuffer): Serve {
       options,
       sweep,
       draining: false,
+      onDistrusted: ({ socket }) => connections.distrusted.add(socket),
       onFinished: (exchange) => connections.finished(exchange, shared),
     };
     attach(server, connections, shared);
@@ -80,11 +81,17 @@ async function createHttpServer({ tls, maxConnections, idleTimeoutMs }: ServerOp
 /** The open connections, each with its requests: more than one when a client pipelines. */
 class Connections {
   readonly open = new Map<Socket, Set<NodeExchange>>();
-  readonly refused = new WeakSet<Socket>();
+  /** Requests on these are not served: the connection is one too many, or what was sent on it is in doubt. */
+  readonly distrusted = new WeakSet<Socket>();
+  readonly #refused = new Set<Socket>();
 
   add(socket: Socket): void {
     this.open.set(socket, new Set());
     socket.once('close', () => this.open.delete(socket));
+  }
+
+  destroy(): void {
+    for (const socket of [...this.open.keys(), ...this.#refused]) socket.destroy();
   }
 
   started(exchange: NodeExchange): void {
@@ -99,8 +106,9 @@ class Connections {
 
   /** Answers by hand, as there is no request that Node could answer, and closes when the client has read it or does not. */
   refuse(socket: Socket, { status, body }: ErrorReply): void {
-    if (this.refused.has(socket)) return;
-    this.refused.add(socket);
+    this.distrusted.add(socket);
+    this.#refused.add(socket);
+    socket.once('close', () => this.#refused.delete(socket));
     const headers = `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n`;
     socket.on('error', () => socket.destroy());
     socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${headers}\r\n${body}`);
@@ -112,12 +120,12 @@ class Connections {
 function attach(server: Server, connections: Connections, shared: NodeShared): void {
   const { tls, maxConnections } = shared.options;
   server.on(tls === undefined ? 'connection' : 'secureConnection', (socket: Socket) => {
-    connections.add(socket);
     if (hasWrongCertificate(socket)) socket.destroy();
-    else if (connections.open.size > maxConnections) connections.refuse(socket, errorReply(503, 'UNAVAILABLE', 'too many connections'));
+    else if (connections.open.size >= maxConnections) connections.refuse(socket, errorReply(503, 'UNAVAILABLE', 'too many connections'));
+    else connections.add(socket);
   });
   const onRequest = (expectsContinue: boolean) => (incoming: IncomingMessage, response: ServerResponse) => {
-    if (connections.refused.has(incoming.socket)) return;
+    if (connections.distrusted.has(incoming.socket)) return;
     const exchange = new NodeExchange(shared, incoming, response, expectsContinue);
     connections.started(exchange);
     exchange.serve();
@@ -127,9 +135,8 @@ function attach(server: Server, connections: Connections, shared: NodeShared): v
   // Other expectations are ignored, as uWS does.
   server.on('checkExpectation', onRequest(false));
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
-    const exchanges = connections.open.get(socket);
-    if (connections.refused.has(socket)) return;
-    if (error.code === 'ECONNRESET' || !socket.writable || exchanges === undefined || exchanges.size > 0) socket.destroy();
+    if (connections.distrusted.has(socket)) return;
+    if (error.code === 'ECONNRESET' || !socket.writable || connections.open.get(socket)?.size !== 0) socket.destroy();
     else connections.refuse(socket, parseFault(error));
   });
   // Node counts every byte in either direction, also while a large write is only partly done.
@@ -176,7 +183,7 @@ async function drain(server: Server, connections: Connections, shared: NodeShare
   const closed = new Promise((resolve) => server.close(resolve));
   for (const [socket, exchanges] of connections.open) if (exchanges.size === 0) socket.destroySoon();
   const deadline = setTimeout(() => {
-    for (const socket of connections.open.keys()) socket.destroy();
+    connections.destroy();
     server.closeAllConnections();
   }, timeoutMs);
   await closed;

@@ -18,7 +18,13 @@ export function parsePage(query: URLSearchParams, defaultLimit = largestPage): P
   if (n !== null && !/^\d{1,9}$/.test(n)) {
     throw new RegistryError('PAGINATION_NUMBER_INVALID', 'n must be a number of elements, 0 or more', { detail: n.slice(0, 60) });
   }
-  return { limit: Math.min(n === null ? defaultLimit : Number(n), largestPage), last: query.get('last') ?? '' };
+  return { limit: Math.min(n === null ? defaultLimit : Number(n), largestPage), last: upToNul(query.get('last') ?? '') };
+}
+
+/** Postgres holds no U+0000; no name has one, so what sorts after it sorts after the text before it. */
+function upToNul(text: string): string {
+  const nul = text.indexOf('\0');
+  return nul < 0 ? text : text.slice(0, nul);
 }
 
 /** The elements of this page, and the header that leads to the next one, from a list that was asked for one more than the page holds. */

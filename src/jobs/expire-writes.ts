@@ -4,7 +4,7 @@
 import { commitLinkDeletion } from '../blob/link-queries.js';
 import { isTransient } from '../database/failures.js';
 import {
-  abandonPendingWrite,
+  abandonExpiredWrite,
   listExpiredWrites,
   setOutcomeUnknown,
   type ExpiredWrite,
@@ -24,15 +24,16 @@ const atOnce = 500;
  * Ends what dead nodes left pending. Writes are withdrawn: nobody was told of them. Deletions are carried out: their entry may be in the store, and there it counts.
  * Safe on several nodes at once, since only one can take a pending row away.
  */
-export async function expireWrites(journal: Journal): Promise<void> {
-  const unsettled = [...journal.unsettled];
-  if (unsettled.length > 0) {
-    await setOutcomeUnknown(journal.writes, unsettled);
-    for (const sequence of unsettled) journal.unsettled.delete(sequence);
-  }
+export async function expireWrites(journal: Journal, onError: (error: unknown) => void): Promise<void> {
+  await setOutcomeUnknown(journal.writes, journal.node.id, [...journal.active]);
   for (const expired of await listExpiredWrites(journal.writes, atOnce)) {
-    if (expired.deletion === undefined) await abandonPendingWrite(journal.writes, expired.sequence, true);
-    else await rollForward(journal, expired, expired.deletion);
+    try {
+      if (expired.deletion === undefined) await abandonExpiredWrite(journal.writes, expired.sequence);
+      else await rollForward(journal, expired, expired.deletion);
+    } catch (error) {
+      // One that fails does not hold up the others.
+      onError(error);
+    }
   }
 }
 
@@ -60,6 +61,6 @@ async function rollForward(journal: Journal, { sequence, repository: name }: Exp
   } catch (error) {
     // Newer writes went past it: it has nothing left to delete.
     if (!isTransient(error)) throw error;
-    await abandonPendingWrite(writes, sequence, true);
+    await abandonExpiredWrite(writes, sequence);
   }
 }

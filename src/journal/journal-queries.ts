@@ -3,12 +3,21 @@
 
 import type { Queryer } from '../database/pool.js';
 
-/** Takes a pending write away, so that no commit of it can succeed, and hands its keys to the trash. False when it was committed or expired before. */
-export async function abandonPendingWrite(queryer: Queryer, sequence: bigint, mayLandLate: boolean): Promise<boolean> {
+/** Takes away what a dead node left pending, so that no commit of it can succeed, and hands its keys to the trash. */
+export async function abandonExpiredWrite(queryer: Queryer, sequence: bigint): Promise<void> {
+  await queryer.query({
+    name: 'abandon-expired-write',
+    text: `SELECT abandon($1, 'expired', now() + interval '1 day')`,
+    values: [sequence],
+  });
+}
+
+/** Takes a write of our own away. False when it was committed. Fails with HA000 when nobody can tell, since the node was declared dead meanwhile. */
+export async function abandonOwnWrite(queryer: Queryer, node: string, sequence: bigint, mayLandLate: boolean): Promise<boolean> {
   const { rows } = await queryer.query<{ abandoned: boolean }>({
-    name: 'abandon-pending-write',
-    text: `SELECT abandon($1, 'refused', CASE WHEN $2 THEN now() + interval '1 day' END) AS abandoned`,
-    values: [sequence, mayLandLate],
+    name: 'abandon-own-write',
+    text: `SELECT abandon_own($1, $2, CASE WHEN $3 THEN now() + interval '1 day' END) AS abandoned`,
+    values: [node, sequence, mayLandLate],
   });
   return rows[0]?.abandoned === true;
 }
@@ -33,11 +42,13 @@ export async function listExpiredWrites(queryer: Queryer, limit: number): Promis
   return rows.map((row) => ({ sequence: BigInt(row.sequence), repository: row.repository, deletion: row.deletion ?? undefined }));
 }
 
-export async function setOutcomeUnknown(queryer: Queryer, sequences: readonly bigint[]): Promise<void> {
+/** Gives up this node's pending writes that it does not know of (any more): an answer was lost on its way. */
+export async function setOutcomeUnknown(queryer: Queryer, node: string, active: readonly bigint[]): Promise<void> {
   await queryer.query({
     name: 'set-outcome-unknown',
-    text: 'UPDATE pending_writes SET outcome_unknown = true WHERE sequence = ANY ($1::bigint[])',
-    values: [sequences],
+    text: `UPDATE pending_writes SET outcome_unknown = true
+           WHERE node = $1 AND NOT outcome_unknown AND created_at < now() - interval '2 minutes' AND sequence <> ALL ($2::bigint[])`,
+    values: [node, active],
   });
 }
 
@@ -55,8 +66,9 @@ export async function listDueTrash(queryer: Queryer, limit: number): Promise<str
 export async function deleteTrash(queryer: Queryer, keys: readonly string[]): Promise<void> {
   await queryer.query({
     name: 'delete-trash',
-    text: `WITH once AS (DELETE FROM object_trash WHERE key = ANY ($1) AND repeat_at IS NULL)
-           UPDATE object_trash SET not_before = repeat_at, repeat_at = NULL WHERE key = ANY ($1) AND repeat_at IS NOT NULL`,
+    text: `WITH due AS (SELECT key, repeat_at FROM object_trash WHERE key = ANY ($1) AND not_before <= clock_timestamp() ORDER BY key FOR UPDATE),
+                once AS (DELETE FROM object_trash t USING due WHERE t.key = due.key AND due.repeat_at IS NULL)
+           UPDATE object_trash t SET not_before = t.repeat_at, repeat_at = NULL FROM due WHERE t.key = due.key AND due.repeat_at IS NOT NULL`,
     values: [keys],
   });
 }

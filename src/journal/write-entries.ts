@@ -5,15 +5,15 @@ import type pg from 'pg';
 import { asRegistryError, isConnectionLoss, isTransient, sqlState, sqlStateOf, unavailable } from '../database/failures.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { entryKey, type KeyTemplate } from '../storage/keys.js';
-import { abandonPendingWrite, deleteTrash } from './journal-queries.js';
+import { abandonOwnWrite, deleteTrash } from './journal-queries.js';
 
 /** What writing needs: the write pool, the store, and which node writes. */
 export interface Journal {
   readonly writes: pg.Pool;
   readonly store: BlobStore;
   readonly node: { readonly id: string };
-  /** Sequences whose commit may or may not have happened, for the job that settles them when Postgres is back. */
-  readonly unsettled: Set<bigint>;
+  /** Sequences that are being written now. What else is pending in this node's name is of unknown outcome. */
+  readonly active: Set<bigint>;
 }
 
 /** Entries that are about to be written, or, when nothing has to be, the outcome. */
@@ -21,6 +21,8 @@ export type Prepared<Outcome> =
   | { readonly done: Outcome }
   | {
       readonly sequence: bigint;
+      /** Writes the data that the objects will name, where that is not done yet. */
+      readonly writeData?: () => Promise<void>;
       /** In the order in which they are written: what names another object comes after it. */
       readonly objects: readonly { readonly template: KeyTemplate; readonly bytes: Uint8Array }[];
       /** One transaction that makes the entries count and removes the pending row. */
@@ -35,18 +37,19 @@ export type Prepared<Outcome> =
 export async function writeEntries<Outcome>(journal: Journal, prepare: () => Promise<Prepared<Outcome>>): Promise<Outcome> {
   let last: unknown;
   for (let attempt = 1; attempt <= mostAttempts; attempt++) {
+    const owner = journal.node.id;
     const prepared = await prepareOnce(prepare);
     if (prepared === undefined) continue;
     if ('done' in prepared) return prepared.done;
+    journal.active.add(prepared.sequence);
     try {
-      await putObjects(journal.store, prepared);
-      await prepared.commit();
-      return prepared.outcome;
-    } catch (error) {
-      if (await settle(journal, prepared, error)) return prepared.outcome;
-      if (!isTransient(error) && sqlStateOf(error) !== sqlState.alreadyStored) throw asRegistryError(error);
-      last = error;
+      const result = await writeOnce(journal, owner, prepared);
+      if (result === 'committed') return prepared.outcome;
+      last = result.failure;
+    } finally {
+      journal.active.delete(prepared.sequence);
     }
+    if (!isTransient(last) && sqlStateOf(last) !== sqlState.alreadyStored) throw asRegistryError(last);
   }
   throw unavailable('other writers keep changing this; try again', last);
 }
@@ -64,11 +67,29 @@ async function prepareOnce<Outcome>(prepare: () => Promise<Prepared<Outcome>>): 
   }
 }
 
-async function putObjects(
-  store: BlobStore,
-  { objects, sequence }: { objects: readonly { template: KeyTemplate; bytes: Uint8Array }[]; sequence: bigint },
-): Promise<void> {
+type Writable = Exclude<Prepared<unknown>, { readonly done: unknown }>;
+
+async function writeOnce(journal: Journal, owner: string, prepared: Writable): Promise<'committed' | { readonly failure: unknown }> {
+  try {
+    await putObjects(journal.store, prepared);
+  } catch (failure) {
+    await withdraw(journal, owner, prepared, true);
+    return { failure };
+  }
+  try {
+    await prepared.commit();
+    return 'committed';
+  } catch (failure) {
+    const lost = isConnectionLoss(failure);
+    const withdrawn = await withdraw(journal, owner, prepared, false);
+    // Its answer was lost, but the pending row, which while we are a node only the commit removes, is gone.
+    return lost && withdrawn === false ? 'committed' : { failure };
+  }
+}
+
+async function putObjects(store: BlobStore, { writeData, objects, sequence }: Writable): Promise<void> {
   const since = performance.now();
+  await writeData?.();
   for (const { template, bytes } of objects) {
     if (performance.now() - since > objectsWithinMs) throw Object.assign(new Error('the store is too slow'), { code: sqlState.startAgain });
     await store.put(entryKey(template, sequence), bytes);
@@ -76,24 +97,22 @@ async function putObjects(
 }
 
 /**
- * Ends a pending write whose commit failed or was never reached. True when the commit turns out to have succeeded after all: its answer was lost, but the pending
- * row, which only the commit removes, is gone. Otherwise the row is taken away here, which fences any late commit, and the objects are deleted.
+ * Ends a pending write that did not come to its commit, or whose commit failed: takes its row away, which fences a commit that is still on its way, and deletes its
+ * objects. False when the row is gone already. Undefined when Postgres or the store cannot be asked: nothing is decided then, and the row, or the trash, tells later.
  */
-async function settle(
+async function withdraw(
   journal: Journal,
-  prepared: { objects: readonly { template: KeyTemplate }[]; sequence: bigint },
-  cause: unknown,
-): Promise<boolean> {
-  const { sequence } = prepared;
-  const lost = isConnectionLoss(cause);
+  owner: string,
+  { sequence, objects }: Writable,
+  mayLandLate: boolean,
+): Promise<boolean | undefined> {
   try {
-    if (!(await abandonPendingWrite(journal.writes, sequence, lost))) return lost;
-    const keys = prepared.objects.map(({ template }) => entryKey(template, sequence));
+    if (!(await abandonOwnWrite(journal.writes, owner, sequence, mayLandLate))) return false;
+    const keys = objects.map(({ template }) => entryKey(template, sequence));
     await journal.store.delete(keys);
     await deleteTrash(journal.writes, keys);
+    return true;
   } catch {
-    // Without Postgres nothing can be decided, and nothing is lost: the row tells later.
-    if (lost) journal.unsettled.add(sequence);
+    return undefined;
   }
-  return false;
 }

@@ -104,7 +104,7 @@ export async function prepareManifest(
 ): Promise<PreparedManifest> {
   const { rows } = await queryer.query<PreparedManifest>({
     name: 'prepare-manifest',
-    text: 'SELECT * FROM prepare_manifest($1, $2, $3, $4, $5, $6, $7, $8)',
+    text: 'SELECT * FROM prepare_manifest($1, $2, $3, $4, $5, $6, $7, $8, $9)',
     values: [
       node,
       push.repository,
@@ -114,6 +114,7 @@ export async function prepareManifest(
       digestsToColumn(push.manifest.children),
       push.allowMissing,
       templates,
+      push.manifest.mediaType,
     ],
   });
   return rows[0] as PreparedManifest;
@@ -123,7 +124,7 @@ export async function commitManifest(queryer: Queryer, node: string, sequence: b
   const { repository, digest, manifest } = push;
   await queryer.query({
     name: 'commit-manifest',
-    text: 'SELECT commit_manifest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)',
+    text: 'SELECT commit_manifest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)',
     values: [
       node,
       sequence,
@@ -138,7 +139,8 @@ export async function commitManifest(queryer: Queryer, node: string, sequence: b
       digestsToColumn(manifest.children),
       push.allowMissing,
       push.tags,
-      [manifestPrefix(repository, digest), ...push.tags.map((tag) => tagPrefix(repository, tag))],
+      manifestPrefix(repository, digest),
+      tagPrefix(repository, ''),
       entriesOf(repository, digest, manifest.subject),
     ],
   });

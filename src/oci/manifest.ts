@@ -121,7 +121,7 @@ function descriptors(value: unknown, field: string): Descriptor[] {
 function descriptor(value: unknown, field: string): Descriptor {
   if (!isObject(value)) throw invalid(`${field} must be a descriptor`);
   const { mediaType, digest: text, size } = value;
-  if (typeof mediaType !== 'string' || mediaType === '') throw invalid(`${field}.mediaType must be a string`);
+  if (typeof mediaType !== 'string' || mediaType === '' || !isText(mediaType)) throw invalid(`${field}.mediaType must be a string`);
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) throw invalid(`${field}.size must be a number of bytes`);
   const digest = typeof text === 'string' ? findDigest(text) : undefined;
   if (digest === undefined) throw invalid(`${field}.digest is no digest of a supported algorithm`);
@@ -137,16 +137,20 @@ function annotationsOf(value: unknown): Record<string, string> | undefined {
   if (!isObject(value)) throw invalid('annotations must be an object');
   for (const [key, text] of Object.entries(value)) {
     if (typeof text !== 'string') throw invalid(`annotation ${JSON.stringify(key.slice(0, 200))} must be a string`);
-    // Postgres cannot hold U+0000 in text or jsonb.
-    if (key.includes('\0') || text.includes('\0')) throw invalid('annotations must not contain U+0000');
+    if (!isText(key) || !isText(text)) throw invalid('annotations must be well-formed text without U+0000');
   }
   return value as Record<string, string>;
 }
 
 function optionalString(value: unknown, field: string): string | undefined {
   if (value === undefined || value === null || value === '') return undefined;
-  if (typeof value !== 'string' || value.includes('\0')) throw invalid(`${field} must be a string without U+0000`);
+  if (typeof value !== 'string' || !isText(value)) throw invalid(`${field} must be well-formed text without U+0000`);
   return value;
+}
+
+/** What Postgres can hold as text. */
+function isText(text: string): boolean {
+  return !text.includes('\0') && text.isWellFormed();
 }
 
 function isObject(value: unknown): value is Json {

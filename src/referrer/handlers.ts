@@ -22,7 +22,7 @@ export async function getReferrers(
   { repository, digest }: { readonly repository: RepositoryName; readonly digest: Digest },
   query: URLSearchParams,
 ): Promise<Reply> {
-  const artifactType = query.get('artifactType') ?? undefined;
+  const artifactType = query.get('artifactType')?.replaceAll('\0', '\uFFFD') ?? undefined;
   const last = query.get('last');
   const after = last === null ? undefined : findDigest(last);
   if (last !== null && after === undefined)

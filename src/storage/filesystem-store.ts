@@ -117,13 +117,16 @@ class FilesystemStore implements BlobStore {
     return this.workers.hashFile(this.path(key), algorithm, initial, size);
   }
 
-  /** Refuses a file system that folds case (two tags would be one) or loses what was just written. */
+  /** Refuses a file system that folds case (two tags would be one) or does not list what was just written. */
   async checkOrderAndCase(): Promise<void> {
-    await this.put('cluster/check/b', new Uint8Array());
-    await this.put('cluster/check/A', new Uint8Array());
-    const seen = await this.list('cluster/check/');
-    await this.delete(['cluster/check/b', 'cluster/check/A']);
-    if (seen.join() !== 'cluster/check/A,cluster/check/b' || (await this.get('cluster/check/a')) !== undefined) {
+    const directory = `cluster/check-${randomUUID()}/`;
+    const keys = [`${directory}A`, `${directory}b`];
+    for (const key of keys.toReversed()) await this.put(key, new Uint8Array());
+    const listed = await this.list(directory);
+    const folded = await this.get(`${directory}a`);
+    await this.delete(keys);
+    await rmdir(this.path(directory));
+    if (listed.join() !== keys.join() || folded !== undefined) {
       throw new Error(`${this.location} is not fit for a store: it must be case-sensitive and list what was written`);
     }
   }

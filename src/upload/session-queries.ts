@@ -64,20 +64,29 @@ export interface SavedState {
   readonly tail: Uint8Array;
 }
 
-/** Checkpoints a session, and lets go of it with `release`. Fails with HA003 when another writer has it. */
+/** Checkpoints a session, or only renews its lease (no state), and lets go of it with `release`. Fails with HA003 when another writer has it. */
 export async function saveSession(
   queryer: Queryer,
   node: string,
   id: string,
   revision: bigint,
-  state: SavedState,
+  state: SavedState | undefined,
   release: boolean,
 ): Promise<void> {
   await queryer.query({
     name: 'save-session',
     text: 'SELECT save_session($1, $2, $3, $4, $5, $6, $7)',
-    values: [node, id, revision, state.bytesReceived, Buffer.from(state.hashState), Buffer.from(state.tail), release ? null : lease],
+    values: [node, id, revision, ...stateColumns(state), release ? null : lease],
   });
+}
+
+function stateColumns(state: SavedState | undefined): [number | null, Buffer | null, Buffer | null] {
+  return state === undefined ? [null, null, null] : [state.bytesReceived, Buffer.from(state.hashState), Buffer.from(state.tail)];
+}
+
+/** Registers a data object that `moveSession` will give to a session; left alone, it goes to the trash. */
+export async function reserveData(queryer: Queryer, dataUuid: string): Promise<void> {
+  await queryer.query({ name: 'reserve-data', text: 'SELECT reserve_data($1)', values: [dataUuid] });
 }
 
 export async function moveSession(queryer: Queryer, node: string, id: string, revision: bigint, dataUuid: string): Promise<void> {

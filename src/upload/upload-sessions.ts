@@ -3,7 +3,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { linkUpload } from '../blob/link-blob.js';
-import { asRegistryError, isConnectionLoss, sqlState, sqlStateOf } from '../database/failures.js';
+import { asRegistryError, isConnectionLoss, isDiskFull, sqlState, sqlStateOf } from '../database/failures.js';
 import type { RequestBody } from '../http/contract.js';
 import type { Journal } from '../journal/write-entries.js';
 import { algorithmOf, makeDigest, type Digest, type DigestAlgorithm } from '../oci/digest.js';
@@ -12,7 +12,7 @@ import type { RepositoryName } from '../oci/repository-name.js';
 import { dataKey } from '../storage/keys.js';
 import type { Hasher } from '../worker/hash.js';
 import type { BufferPool } from './buffer-pool.js';
-import { acquireSession, endSession, findSessionBytes, insertSession, moveSession, saveSession } from './session-queries.js';
+import { acquireSession, endSession, findSessionBytes, insertSession, moveSession, reserveData, saveSession } from './session-queries.js';
 import { UploadWriter, type UploadState } from './upload-writer.js';
 
 export interface Uploads {
@@ -42,7 +42,7 @@ export async function beginUpload(
   algorithm: DigestAlgorithm,
   body: RequestBody,
 ): Promise<ActiveUpload> {
-  const session = { id: randomUUID(), repository, dataUuid: randomUUID(), algorithm };
+  const session = { id: randomUUID(), repository, dataUuid: randomUUID(), algorithm, resumable: false };
   await guarded(insertSession(uploads.journal.writes, uploads.journal.node.id, session, true));
   return new ActiveUpload(uploads, { ...session, revision: 1n }, initialState(uploads, session.dataUuid, algorithm), body);
 }
@@ -61,10 +61,10 @@ export async function resumeUpload(
   const received = Number(row.bytes_received);
   if (row.outcome === 'busy') throw outOfStep('another request is writing to this upload', repository, id, received);
   if (row.outcome === 'order') throw outOfStep(`the upload stands at ${received}`, repository, id, received);
-  const session = { id, repository, revision: BigInt(row.revision), dataUuid: row.data_uuid, algorithm: row.algorithm };
+  const session = { id, repository, revision: BigInt(row.revision), dataUuid: row.data_uuid, algorithm: row.algorithm, resumable: true };
   const tail = row.tail ?? new Uint8Array();
   const stored = received - tail.byteLength;
-  if (row.abandoned && stored > 0) session.dataUuid = await takeOver(journal, session, stored);
+  if (row.abandoned) session.dataUuid = await guarded(takeOver(journal, session, stored));
   const hashState = row.hash_state === null ? uploads.hasher.initial(row.algorithm) : Uint8Array.from(row.hash_state);
   return new ActiveUpload(
     uploads,
@@ -100,6 +100,8 @@ interface HeldSession {
   readonly revision: bigint;
   readonly dataUuid: string;
   readonly algorithm: DigestAlgorithm;
+  /** Whether the client knows where it could go on. */
+  readonly resumable: boolean;
 }
 
 /** One request's hold on a session: receives a body, then either lets go of it (`suspend`) or makes it a blob (`finish`). */
@@ -109,6 +111,8 @@ export class ActiveUpload {
   private readonly body: RequestBody;
   private readonly writer: UploadWriter;
   private readonly timer: NodeJS.Timeout;
+  /** What a client was told, or may have been: no checkpoint goes below it. */
+  private readonly acknowledged: number;
   private savedAt: number;
   private saving: Promise<void> | undefined;
 
@@ -116,23 +120,22 @@ export class ActiveUpload {
     this.uploads = uploads;
     this.session = session;
     this.body = body;
+    this.acknowledged = bytesOf(state);
     this.savedAt = state.stored;
     this.writer = new UploadWriter({ store: uploads.journal.store, buffers: uploads.buffers }, state, body.length, ({ stored }) => {
-      if (stored - this.savedAt >= saveEveryBytes) this.save();
+      if (stored - this.savedAt >= saveEveryBytes) this.checkpoint();
     });
-    this.timer = setInterval(() => this.save(), saveEveryMs);
+    this.timer = setInterval(() => this.checkpoint(), saveEveryMs);
   }
 
-  /** Takes the body and keeps what arrived for a later request, also when the client went away in the middle. Returns the bytes received in all. */
+  /** Takes the body and keeps it for a later request, which also happens to what arrived of a body that was broken off. Returns the bytes received in all. */
   async suspend(): Promise<number> {
     try {
-      try {
-        await this.body.pipe(this.writer);
-      } catch (error) {
-        await this.release().catch(() => undefined);
-        throw error;
-      }
+      await this.body.pipe(this.writer);
       return await this.release();
+    } catch (error) {
+      await this.keep(error);
+      throw this.asClientError(error);
     } finally {
       await this.close();
     }
@@ -140,25 +143,19 @@ export class ActiveUpload {
 
   /** Takes the body, compares the digest, and links the blob. Throws DIGEST_INVALID when it differs; the bytes are dropped then. */
   async finish(digest: Digest): Promise<void> {
+    let complete: UploadState | undefined;
     try {
-      try {
-        await this.body.pipe(this.writer);
-      } catch (error) {
-        await this.release().catch(() => undefined);
-        throw error;
-      }
-      const state = await this.writer.complete();
-      const size = state.stored + state.tail.byteLength;
-      const actual = await this.digestOf(state, algorithmOf(digest));
+      await this.body.pipe(this.writer);
+      complete = await this.writer.complete();
+      const actual = await this.digestOf(complete, algorithmOf(digest));
+      await this.endCheckpoints();
       if (actual !== digest) {
-        await this.saving;
-        await endSession(this.uploads.journal.writes, this.session.id, this.session.revision);
         throw new RegistryError('DIGEST_INVALID', 'the uploaded bytes have another digest', { detail: { expected: digest, actual } });
       }
-      await this.saving;
-      const small = state.stored === 0 ? state.tail : undefined;
-      await linkUpload(this.uploads.journal, this.session.repository, digest, { session: this.session, size, small });
+      const small = complete.stored === 0 ? complete.tail : undefined;
+      await linkUpload(this.uploads.journal, this.session.repository, digest, { session: this.session, size: bytesOf(complete), small });
     } catch (error) {
+      await this.keep(error, complete);
       throw this.asClientError(error);
     } finally {
       await this.close();
@@ -167,21 +164,26 @@ export class ActiveUpload {
 
   private async release(): Promise<number> {
     const state = await this.writer.suspend();
-    const bytesReceived = state.stored + state.tail.byteLength;
-    await this.saving;
+    await this.endCheckpoints();
+    await this.save(state, true);
+    return bytesOf(state);
+  }
+
+  /** After a failure: lets go of the session as far as it has come, or ends it where nobody could or should go on with it. */
+  private async keep(error: unknown, complete?: UploadState): Promise<void> {
+    if (sqlStateOf(error) === sqlState.otherWriter) return;
+    await this.writer.settled();
+    await this.endCheckpoints();
+    const wrong = error instanceof RegistryError && error.code === 'DIGEST_INVALID';
     try {
-      await saveSession(
-        this.uploads.journal.writes,
-        this.uploads.journal.node.id,
-        this.session.id,
-        this.session.revision,
-        { ...state, bytesReceived },
-        true,
-      );
-    } catch (error) {
-      throw this.asClientError(error);
+      // A full disk gets its bytes back.
+      if (wrong || !this.session.resumable || isDiskFull(error)) {
+        await endSession(this.uploads.journal.writes, this.session.id, this.session.revision);
+      } else if (complete !== undefined) await this.save(complete, true);
+      else await this.release().catch(() => this.save(undefined, true));
+    } catch {
+      // The lease runs out, and what the last checkpoint says is still true.
     }
-    return bytesReceived;
   }
 
   private async digestOf(state: UploadState, algorithm: DigestAlgorithm): Promise<Digest> {
@@ -199,21 +201,13 @@ export class ActiveUpload {
     return makeDigest(algorithm, hasher.digest(algorithm, hashState));
   }
 
-  /** A checkpoint while bytes go on arriving; it also renews the lease. */
-  private save(): void {
+  /** While bytes go on arriving: records what is durable, and renews the lease. */
+  private checkpoint(): void {
     this.saving ??= (async () => {
-      const { journal } = this.uploads;
       try {
         const state = await this.writer.durableState();
         this.savedAt = state.stored;
-        await saveSession(
-          journal.writes,
-          journal.node.id,
-          this.session.id,
-          this.session.revision,
-          { ...state, bytesReceived: state.stored },
-          false,
-        );
+        await this.save(state.stored < this.acknowledged ? undefined : state, false);
       } catch (error) {
         // Postgres may be back before the lease is over; a lost session cannot come back.
         if (!isConnectionLoss(error)) this.writer.fail(error instanceof Error ? error : new Error(String(error)));
@@ -221,6 +215,17 @@ export class ActiveUpload {
         this.saving = undefined;
       }
     })();
+  }
+
+  private async endCheckpoints(): Promise<void> {
+    clearInterval(this.timer);
+    await this.saving;
+  }
+
+  private async save(state: UploadState | undefined, release: boolean): Promise<void> {
+    const { writes, node } = this.uploads.journal;
+    const saved = state === undefined ? undefined : { ...state, bytesReceived: bytesOf(state) };
+    await saveSession(writes, node.id, this.session.id, this.session.revision, saved, release);
   }
 
   private asClientError(error: unknown): unknown {
@@ -236,15 +241,20 @@ export class ActiveUpload {
   }
 }
 
+function bytesOf(state: UploadState): number {
+  return state.stored + state.tail.byteLength;
+}
+
 function initialState({ hasher }: Uploads, dataUuid: string, algorithm: DigestAlgorithm): UploadState {
   return { dataKey: dataKey(dataUuid), algorithm, hashState: hasher.initial(algorithm), stored: 0, tail: new Uint8Array() };
 }
 
-/** The writer before us vanished and may still be writing to its object: go on in a copy. */
-async function takeOver(journal: Journal, session: HeldSession, stored: number): Promise<string> {
+/** The writer before us vanished and may still be writing to its object: go on in one of our own, with a copy of what is stored. */
+async function takeOver({ writes, node, store }: Journal, session: HeldSession, stored: number): Promise<string> {
   const own = randomUUID();
-  await journal.store.adopt(dataKey(session.dataUuid), stored, dataKey(own));
-  await guarded(moveSession(journal.writes, journal.node.id, session.id, session.revision, own));
+  await reserveData(writes, own);
+  if (stored > 0) await store.adopt(dataKey(session.dataUuid), stored, dataKey(own));
+  await moveSession(writes, node.id, session.id, session.revision, own);
   return own;
 }
 

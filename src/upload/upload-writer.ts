@@ -191,6 +191,11 @@ export class UploadWriter implements BodySink {
     }
   }
 
+  /** Resolves when nothing is on its way to the store any more. */
+  async settled(): Promise<void> {
+    await this.chain;
+  }
+
   private async settle(): Promise<void> {
     await this.chain;
     if (this.failure !== undefined) throw this.failure;

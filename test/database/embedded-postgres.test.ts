@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { chmod, chown, cp, mkdir, mkdtemp, readdir, rm, stat, symlink, unlink, writeFile } from 'node:fs/promises';
@@ -19,9 +19,11 @@ import { makeSocketDirectory } from '../../src/database/embedded-socket.js';
 
 const limitMs = 60_000;
 const environment = process.env;
+const settings = { fsync: 'off' }; // no test cuts the power, and on a busy machine each start would wait for the disk
 const isRoot = process.getuid?.() === 0;
 const nobody = 65534;
-const ordinaryUser = 64321; // not what root falls back to; needs no name
+const ordinaryUser = 1; // daemon or bin: in every /etc/passwd, and not what root falls back to
+const namelessUser = 64321;
 
 await t.test('data, database and settings survive a stop', async (t) => {
   const dataDirectory = await temporaryDirectory(t);
@@ -58,7 +60,7 @@ await t.test('killed node: its server ends, and the next start works at once', a
   const pid = postmasterPid(dataDirectory);
   node.process.kill('SIGKILL');
   await once(node.process, 'exit');
-  const next = await startEmbeddedPostgres({ dataDirectory, environment });
+  const next = await startEmbeddedPostgres({ dataDirectory, environment, settings });
   t.teardown(() => next.stop());
   t.notOk(isRunning(pid), 'the old server is gone');
   t.notOk(existsSync(node.connection.host), 'and the directory of its socket');
@@ -86,7 +88,7 @@ await t.test('a node that ends without stop() leaves no server', async (t) => {
 
 await t.test('killed server: onExit tells, the next start recovers', async (t) => {
   const dataDirectory = await temporaryDirectory(t);
-  const first = await startEmbeddedPostgres({ dataDirectory, environment });
+  const first = await startEmbeddedPostgres({ dataDirectory, environment, settings });
   await query(first, 'CREATE TABLE kept AS SELECT 1 AS value');
   const exit = reasonOfExit(first);
   process.kill(postmasterPid(dataDirectory), 'SIGKILL');
@@ -95,33 +97,33 @@ await t.test('killed server: onExit tells, the next start recovers', async (t) =
   await first.stop();
   t.notOk(existsSync(first.connection.host), 'the directory of the socket is gone');
   t.ok(existsSync(join(dataDirectory, 'cluster', 'postmaster.pid')), 'a stale postmaster.pid is left');
-  const next = await startEmbeddedPostgres({ dataDirectory, environment });
+  const next = await startEmbeddedPostgres({ dataDirectory, environment, settings });
   t.teardown(() => next.stop());
   t.same(await query(next, 'SELECT value FROM kept'), [{ value: 1 }]);
 });
 
 await t.test('killed shell above the server: the server ends, onExit tells', async (t) => {
   const dataDirectory = await temporaryDirectory(t);
-  const first = await startEmbeddedPostgres({ dataDirectory, environment });
+  const first = await startEmbeddedPostgres({ dataDirectory, environment, settings });
   const exit = reasonOfExit(first);
   const pid = postmasterPid(dataDirectory);
   process.kill(parentOf(pid), 'SIGKILL');
   t.match(await exit, /ended by signal 9/);
-  await (await startEmbeddedPostgres({ dataDirectory, environment })).stop();
+  await (await startEmbeddedPostgres({ dataDirectory, environment, settings })).stop();
   t.notOk(isRunning(pid));
 });
 
 await t.test('a stale postmaster.pid whose number now is another process', async (t) => {
   const dataDirectory = await temporaryDirectory(t);
   const cluster = join(dataDirectory, 'cluster');
-  await (await startEmbeddedPostgres({ dataDirectory, environment })).stop();
+  await (await startEmbeddedPostgres({ dataDirectory, environment, settings })).stop();
   const unrelated = spawn('sleep', ['600']);
   t.teardown(() => unrelated.kill());
   await writeFile(
     join(cluster, 'postmaster.pid'),
     `${unrelated.pid}\n${cluster}\n1700000000\n5432\n/tmp/gone\n\n  1234567    123456\nready   \n`,
   );
-  const next = await startEmbeddedPostgres({ dataDirectory, environment });
+  const next = await startEmbeddedPostgres({ dataDirectory, environment, settings });
   t.not(postmasterPid(dataDirectory), unrelated.pid);
   await next.stop();
   t.ok(isRunning(unrelated.pid ?? 0), 'which was left alone');
@@ -131,11 +133,11 @@ await t.test('a second node on the same data directory is refused', async (t) =>
   const dataDirectory = await temporaryDirectory(t);
   const node = await startNode(t, { dataDirectory });
   const refusal = new RegExp(`^another ha-registry \\(pid ${node.process.pid}\\) uses .*${dataDirectory}.*database\\.url`);
-  await t.rejects(startEmbeddedPostgres({ dataDirectory, environment }), { message: refusal });
+  await t.rejects(startEmbeddedPostgres({ dataDirectory, environment, settings }), { message: refusal });
   await node.stop();
-  const first = await startEmbeddedPostgres({ dataDirectory, environment });
+  const first = await startEmbeddedPostgres({ dataDirectory, environment, settings });
   await t.rejects(
-    startEmbeddedPostgres({ dataDirectory, environment }),
+    startEmbeddedPostgres({ dataDirectory, environment, settings }),
     { message: new RegExp(`pid ${process.pid}\\)`) },
     'in one process too',
   );
@@ -145,7 +147,7 @@ await t.test('a second node on the same data directory is refused', async (t) =>
 
 await t.test('of many that start at once, one gets the data directory', async (t) => {
   const dataDirectory = await temporaryDirectory(t);
-  const starts = await Promise.allSettled(Array.from({ length: 8 }, () => startEmbeddedPostgres({ dataDirectory, environment })));
+  const starts = await Promise.allSettled(Array.from({ length: 8 }, () => startEmbeddedPostgres({ dataDirectory, environment, settings })));
   const started = starts.flatMap((start) => (start.status === 'fulfilled' ? [start.value] : []));
   for (const postgres of started) await postgres.stop();
   t.equal(started.length, 1);
@@ -158,7 +160,7 @@ await t.test('of many that start at once, one gets the data directory', async (t
 
 await t.test('a server that was started by other hands is waited for', async (t) => {
   const dataDirectory = await temporaryDirectory(t);
-  await (await startEmbeddedPostgres({ dataDirectory, environment })).stop();
+  await (await startEmbeddedPostgres({ dataDirectory, environment, settings })).stop();
   const native = locatePackage();
   const prefix = isRoot ? ['unshare', '-U', `--map-user=${nobody}`, `--map-group=${nobody}`] : ['env'];
   const command = [
@@ -175,7 +177,7 @@ await t.test('a server that was started by other hands is waited for', async (t)
   const other = spawn(command[0] ?? '', command.slice(1), { stdio: 'ignore', env });
   t.teardown(() => other.kill('SIGQUIT'));
   await until('it runs', () => /ready/.test(readIfThere(join(dataDirectory, 'cluster', 'postmaster.pid'))));
-  const starting = startEmbeddedPostgres({ dataDirectory, environment });
+  const starting = startEmbeddedPostgres({ dataDirectory, environment, settings });
   t.equal(await Promise.race([starting, delay(500, 'waits')]), 'waits');
   t.equal(other.exitCode, null, 'it was left alone');
   t.equal(postmasterPid(dataDirectory), other.pid, 'and its postmaster.pid');
@@ -192,7 +194,7 @@ await t.test('a node killed during initdb', async (t) => {
   await once(node, 'exit');
   t.notOk(existsSync(join(dataDirectory, 'cluster')), 'no cluster yet');
   await mkdir(join(unfinished, 'base'), { recursive: true }); // as after a power loss, when initdb could not tidy up
-  const next = await startEmbeddedPostgres({ dataDirectory, environment });
+  const next = await startEmbeddedPostgres({ dataDirectory, environment, settings });
   t.teardown(() => next.stop());
   t.same(await query(next, 'SELECT 1 AS value'), [{ value: 1 }]);
   t.notOk(existsSync(unfinished));
@@ -200,19 +202,19 @@ await t.test('a node killed during initdb', async (t) => {
 
 await t.test('a server that does not obey is ended all the same', async (t) => {
   const dataDirectory = await temporaryDirectory(t);
-  const first = await startEmbeddedPostgres({ dataDirectory, environment, shutdownGraceSeconds: 1 });
+  const first = await startEmbeddedPostgres({ dataDirectory, environment, settings, shutdownGraceSeconds: 1 });
   const pid = postmasterPid(dataDirectory);
   process.kill(pid, 'SIGSTOP');
   await first.stop();
   t.notOk(isRunning(pid));
-  await (await startEmbeddedPostgres({ dataDirectory, environment })).stop();
+  await (await startEmbeddedPostgres({ dataDirectory, environment, settings })).stop();
 });
 
 await t.test('a cluster of another major version', async (t) => {
   const dataDirectory = await temporaryDirectory(t);
   await mkdir(join(dataDirectory, 'cluster'));
   await writeFile(join(dataDirectory, 'cluster', 'PG_VERSION'), '17\n');
-  await t.rejects(startEmbeddedPostgres({ dataDirectory, environment }), {
+  await t.rejects(startEmbeddedPostgres({ dataDirectory, environment, settings }), {
     message: /written by Postgres 17, .* Postgres 18; .*database\.url/,
   });
   t.equal(readFileSync(join(dataDirectory, 'cluster', 'PG_VERSION'), 'utf8'), '17\n', 'is not touched');
@@ -222,7 +224,7 @@ await t.test('a server that cannot start says why', async (t) => {
   const dataDirectory = await temporaryDirectory(t);
   const start = startEmbeddedPostgres({ dataDirectory, environment, settings: { shared_buffers: 'plenty' } });
   await t.rejects(start, { message: /^embedded Postgres did not start: .*invalid value for parameter "shared_buffers".*database\.url/ });
-  await (await startEmbeddedPostgres({ dataDirectory, environment })).stop();
+  await (await startEmbeddedPostgres({ dataDirectory, environment, settings })).stop();
 });
 
 await t.test('without the optional package', (t) => {
@@ -250,13 +252,21 @@ await t.test('as an ordinary user', { skip: ordinaryUserSkip() }, async (t) => {
   t.notOk(isRunning(pid));
 
   // root finds the data of that user: served as that user, and nothing changes its owner
-  const asRoot = await startEmbeddedPostgres({ dataDirectory, environment });
+  const asRoot = await startEmbeddedPostgres({ dataDirectory, environment, settings });
   t.same(await query(asRoot, 'SELECT value FROM kept'), [{ value: 1 }]);
   t.equal((await stat(`/proc/${postmasterPid(dataDirectory)}`)).uid, ordinaryUser);
   await asRoot.stop();
   const again = await startNode(t, { dataDirectory, uid: ordinaryUser });
   t.same(await query(again, 'SELECT value FROM kept'), [{ value: 1 }]);
   await again.stop();
+});
+
+await t.test('a user without an entry in /etc/passwd', { skip: ordinaryUserSkip() || userNamespaceSkip(namelessUser) }, async (t) => {
+  const home = await temporaryDirectory(t);
+  await chown(home, namelessUser, namelessUser);
+  const node = await startNode(t, { dataDirectory: join(home, 'data'), uid: namelessUser });
+  t.same(await query(node, 'SELECT 1 AS value'), [{ value: 1 }]);
+  await node.stop();
 });
 
 await t.test('binaries without the x bit in a package that may not be changed', { skip: ordinaryUserSkip() }, async (t) => {
@@ -290,27 +300,27 @@ await t.test('binaries without the x bit in a package that may not be changed', 
   t.equal(dirname(dirname(own.initdb)), native, 'who may change the package does that instead');
 });
 
-await t.test('root without user namespaces', { skip: ordinaryUserSkip() }, async (t) => {
+await t.test('root without user namespaces', { skip: ordinaryUserSkip() || userNamespaceSkip(0) }, async (t) => {
   const home = await temporaryDirectory(t);
   await chmod(home, 0o755);
   const dataDirectory = join(home, 'data');
-  const first = await startEmbeddedPostgres({ dataDirectory, environment });
+  const first = await startEmbeddedPostgres({ dataDirectory, environment, settings });
   await query(first, 'CREATE TABLE kept AS SELECT 1 AS value');
   await first.stop();
   t.equal((await stat(join(dataDirectory, 'cluster'))).uid, 0, 'in a user namespace the files stay ours');
 
   const path = await pathWithout('unshare', home);
-  const second = await startEmbeddedPostgres({ dataDirectory, environment: { PATH: path } });
+  const second = await startEmbeddedPostgres({ dataDirectory, settings, environment: { PATH: path } });
   t.same(await query(second, 'SELECT value FROM kept'), [{ value: 1 }]);
   t.equal((await stat(`/proc/${postmasterPid(dataDirectory)}`)).uid, nobody, 'without, nobody serves them');
   await second.stop();
-  const third = await startEmbeddedPostgres({ dataDirectory, environment });
+  const third = await startEmbeddedPostgres({ dataDirectory, environment, settings });
   t.same(await query(third, 'SELECT value FROM kept'), [{ value: 1 }]);
   await third.stop();
 
   const closed = join(home, 'closed', 'data');
   await mkdir(dirname(closed), { mode: 0o700 });
-  await t.rejects(startEmbeddedPostgres({ dataDirectory: closed, environment: { PATH: path } }), {
+  await t.rejects(startEmbeddedPostgres({ dataDirectory: closed, settings, environment: { PATH: path } }), {
     message: /refuses to run as root.*uid 65534: .*ordinary user, or set database\.url/,
   });
   const bare = await pathWithout('flock', home);
@@ -366,7 +376,7 @@ function launchNode(
 ): ChildProcess {
   const code = `
     import { startEmbeddedPostgres } from ${JSON.stringify(sourceUrl('embedded-postgres.ts'))};
-    const postgres = await startEmbeddedPostgres({ dataDirectory: ${JSON.stringify(dataDirectory)}, environment: process.env });
+    const postgres = await startEmbeddedPostgres({ dataDirectory: ${JSON.stringify(dataDirectory)}, settings: ${JSON.stringify(settings)}, environment: process.env });
     console.log(JSON.stringify(postgres.connection));
     ${afterwards}`;
   return launchScript(t, code, uid);
@@ -432,6 +442,11 @@ function ordinaryUserSkip(): string | false {
     if ((statSync(path).mode & 0o005) !== 0o005) return `uid ${nobody} cannot reach ${path}`;
   }
   return false;
+}
+
+function userNamespaceSkip(uid: number): string | false {
+  const { status } = spawnSync('unshare', ['-U', `--map-user=${nobody}`, 'true'], { uid });
+  return status === 0 ? false : `uid ${uid} may make no user namespaces here`;
 }
 
 function postmasterPid(dataDirectory: string): number {

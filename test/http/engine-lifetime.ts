@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
-import type { Request } from '../../src/http/contract.js';
+import type { Reply, Request } from '../../src/http/contract.js';
 import { signalled, start, type Stage } from './engine-stage.js';
 import { HashSink, noise, ReusedBufferSource } from './sinks.js';
 import { Wire } from './wire.js';
@@ -35,7 +35,9 @@ export async function lifetimeSuite(t: Test, stage: Stage): Promise<void> {
       await wire.send(`PUT /doubtful HTTP/1.1\r\n${rest}`);
       const response = await wire.response();
       t.equal(response?.status, 400, name);
-      t.match(JSON.parse(String(response?.body)), { errors: [{ code: /^[A-Z]/, message: /./ }] }, name);
+      if (stage.engine === 'node' || !refusedByUws.has(name)) {
+        t.match(JSON.parse(String(response?.body)), { errors: [{ code: /^[A-Z]/, message: /./ }] }, name);
+      }
       await wire.closed;
       const smuggling = await open();
       await smuggling.send(`PUT /doubtful HTTP/1.1\r\n${rest}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n`);
@@ -56,10 +58,6 @@ export async function lifetimeSuite(t: Test, stage: Stage): Promise<void> {
 
   await t.test('connections past the limit are refused, and there is room when one goes', async (t) => {
     const { open } = await start(t, stage, () => ({ status: 200, body: 'ok' }), { maxConnections: 2 });
-    const ask = async (wire: Wire): Promise<number | undefined> => {
-      await wire.request('GET /');
-      return (await wire.response())?.status;
-    };
     const first = await open();
     t.same([await ask(first), await ask(await open())], [200, 200]);
     const third = await open();
@@ -74,18 +72,18 @@ export async function lifetimeSuite(t: Test, stage: Stage): Promise<void> {
       const wire = await open();
       status = await ask(wire);
       wire.socket.destroy();
+      await wire.closed;
     }
   });
 
   await t.test('a taken port is EADDRINUSE', async (t) => {
-    const handler = (): { status: number } => ({ status: 200 });
-    const { server } = await start(t, stage, handler);
-    await t.rejects(start(t, stage, handler, { port: server.port }), { code: 'EADDRINUSE' });
+    const { server } = await start(t, stage, accept);
+    await t.rejects(start(t, stage, accept, { port: server.port }), { code: 'EADDRINUSE' });
     const other = createServer().listen(0, '127.0.0.1');
     await once(other, 'listening');
-    await t.rejects(start(t, stage, handler, { port: (other.address() as AddressInfo).port }), { code: 'EADDRINUSE' });
+    await t.rejects(start(t, stage, accept, { port: (other.address() as AddressInfo).port }), { code: 'EADDRINUSE' });
     other.close();
-    await t.rejects(start(t, stage, handler, { host: '192.0.2.1' }), { code: 'EADDRNOTAVAIL' });
+    await t.rejects(start(t, stage, accept, { host: '192.0.2.1' }), { code: 'EADDRNOTAVAIL' });
   });
 
   await t.test('a shared port', async (t) => {
@@ -96,7 +94,8 @@ export async function lifetimeSuite(t: Test, stage: Stage): Promise<void> {
       await t.rejects(serveAs('first'), /reuse_port needs Node 22\.12/);
       return;
     }
-    const first = await serveAs('first');
+    // Not port 0, for which uWS never shares.
+    const first = await serveAs('first', await freePort());
     await serveAs('second', first.server.port);
     const names = new Set<string>();
     for (let attempt = 0; names.size < 2 && attempt < 200; attempt++) {
@@ -198,14 +197,33 @@ export async function lifetimeSuite(t: Test, stage: Stage): Promise<void> {
   });
 
   await t.test('a client that is slower than the idle timeout only for our sake is not cut', async (t) => {
-    const handler = async ({ body }: Request): Promise<{ status: number; body: string }> => {
-      const sink = new HashSink(10_000_000, () => delay(3_000));
-      await body.pipe(sink);
-      await delay(3_000);
-      return { status: 201, body: String(sink.takenBytes) };
-    };
-    const wire = await (await start(t, stage, handler, { idleTimeoutMs: 1_000 })).open();
+    const wire = await (await start(t, stage, takeSlowly, { idleTimeoutMs: 1_000 })).open();
     await wire.request('PUT /', ['Content-Length: 24000000'], noise(24_000_000));
     t.equal(String((await wire.response())?.body), '24000000');
   });
+}
+
+/** Before we are asked, and with a page of HTML. */
+const refusedByUws = new Set(['a list of lengths', 'a length that is no number', 'no host', 'length and chunks']);
+
+const accept = (): Reply => ({ status: 200 });
+
+async function takeSlowly({ body }: Request): Promise<Reply> {
+  const sink = new HashSink(10_000_000, () => delay(3_000));
+  await body.pipe(sink);
+  await delay(3_000);
+  return { status: 201, body: String(sink.takenBytes) };
+}
+
+async function ask(wire: Wire): Promise<number | undefined> {
+  await wire.request('GET /');
+  return (await wire.response())?.status;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }

@@ -5,7 +5,7 @@
 import { once } from 'node:events';
 import type { Test } from 'tap';
 import type { Handler, Reply, Request } from '../../src/http/contract.js';
-import { signalled, start, type Stage } from './engine-stage.js';
+import { eventually, signalled, start, type Stage } from './engine-stage.js';
 import { noise, ReusedBufferSource, sha256 } from './sinks.js';
 
 /** The same reply given at once and after a turn of the loop: the engines have a path for each. */
@@ -105,6 +105,7 @@ export async function repliesSuite(t: Test, stage: Stage): Promise<void> {
         const response = await wire.response();
         t.equal(sha256(response?.body ?? Buffer.alloc(0)), sha256(content), name);
       }
+      await eventually(() => sources.every(({ closes }) => closes > 0));
       t.same(
         sources.splice(0).map(({ closes }) => closes),
         [1, 1],
@@ -135,6 +136,7 @@ export async function repliesSuite(t: Test, stage: Stage): Promise<void> {
       t.same([response?.status, response?.whole], [status, status === 500], name);
       if (status === 500) t.match(JSON.parse(String(response?.body)), { errors: [{ code: 'UNKNOWN' }] });
       else await wire.closed;
+      await eventually(() => (reply.source?.closes ?? 1) > 0);
       t.equal(errors.length, 1, `${name}: ${errors.join()}`);
       t.equal(reply.source?.closes ?? 1, 1);
     }
@@ -181,11 +183,8 @@ export async function repliesSuite(t: Test, stage: Stage): Promise<void> {
   });
 
   await t.test('a handler that throws is a 500 and is told; so is a header that would split', async (t) => {
-    const bug = (): Reply => {
-      throw new Error('bug');
-    };
     for (const { name, handler } of [
-      ...bothWays(bug),
+      ...bothWays(throwBug),
       ...bothWays(() => ({ status: 200, headers: { Location: '/a\r\nSet-Cookie: b' } })),
     ]) {
       const { open, errors } = await start(t, stage, handler);
@@ -204,9 +203,9 @@ export async function repliesSuite(t: Test, stage: Stage): Promise<void> {
   await t.test('requests that are sent together are answered in order', async (t) => {
     const { open } = await start(t, stage, ({ path }) => ({ status: 200, body: path }));
     const wire = await open();
-    const request = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
-    await wire.send(request('/1') + request('/2') + request('/3'));
-    for (const path of ['/1', '/2', '/3']) t.equal(String((await wire.response())?.body), path);
+    const paths = ['/1', '/2', '/3'];
+    await wire.send(paths.map((path) => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`).join(''));
+    for (const path of paths) t.equal(String((await wire.response())?.body), path);
   });
 
   await t.test('a client that asks for it is closed after the reply', async (t) => {
@@ -218,6 +217,10 @@ export async function repliesSuite(t: Test, stage: Stage): Promise<void> {
       await wire.closed;
     }
   });
+}
+
+function throwBug(): never {
+  throw new Error('bug');
 }
 
 function describe(request: Request): Reply {

@@ -46,6 +46,24 @@ const hashBody: Handler = async ({ body }) => {
   return { status: 201, body: sink.digest() };
 };
 
+const answerAtLast: Handler = async ({ method, body }) => {
+  if (method === 'PUT') await body.bytes(100);
+  await delay(40_000);
+  return { status: 200, body: 'at last' };
+};
+
+const pauseAndAnswerAtLast: Handler = async ({ body }) => {
+  const sink = new HashSink(9_900_000, () => delay(3_000));
+  await body.pipe(sink);
+  await delay(40_000);
+  return { status: 201, body: sink.digest() };
+};
+
+const readLate: Handler = async (request) => {
+  await delay(15_000);
+  return hashBody(request);
+};
+
 async function slowUpload(t: Test, stage: Stage): Outcome {
   const bytes = content.subarray(0, 33 * 1024);
   const wire = await (await start(t, stage, hashBody)).open();
@@ -67,12 +85,7 @@ async function stalledUpload(t: Test, stage: Stage): Outcome {
 }
 
 async function slowReply(t: Test, stage: Stage): Outcome {
-  const handler: Handler = async ({ method, body }) => {
-    if (method === 'PUT') await body.bytes(100);
-    await delay(40_000);
-    return { status: 200, body: 'at last' };
-  };
-  const { open } = await start(t, stage, handler, { idleTimeoutMs: 5_000 });
+  const { open } = await start(t, stage, answerAtLast, { idleTimeoutMs: 5_000 });
   const [getting, putting] = [await open(), await open()];
   await getting.request('GET /');
   await putting.request('PUT /', ['Content-Length: 3'], 'abc');
@@ -81,13 +94,7 @@ async function slowReply(t: Test, stage: Stage): Outcome {
 
 async function slowReplyAfterPause(t: Test, stage: Stage): Outcome {
   const bytes = content.subarray(0, 10_000_000);
-  const handler: Handler = async ({ body }) => {
-    const sink = new HashSink(9_900_000, () => delay(3_000));
-    await body.pipe(sink);
-    await delay(40_000);
-    return { status: 201, body: sink.digest() };
-  };
-  const wire = await (await start(t, stage, handler)).open();
+  const wire = await (await start(t, stage, pauseAndAnswerAtLast)).open();
   await wire.request('PUT /', [`Content-Length: ${bytes.length}`], bytes);
   return { found: String((await wire.response())?.body), wanted: sha256(bytes) };
 }
@@ -146,11 +153,7 @@ async function stalledSink(t: Test, stage: Stage): Outcome {
 }
 
 async function lateRead(t: Test, stage: Stage): Outcome {
-  const handler: Handler = async (request) => {
-    await delay(15_000);
-    return hashBody(request);
-  };
-  const { open } = await start(t, stage, handler);
+  const { open } = await start(t, stage, readLate);
   const [small, large] = [await open(), await open()];
   await small.request('PUT /', ['Content-Length: 5'], 'hello');
   await large.request('PUT /', [`Content-Length: ${content.length}`], content);

@@ -6,6 +6,7 @@ import { mkdtempSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { Handler, HttpServer, Serve, ServerOptions, TlsFiles } from '../../src/http/contract.js';
 import { Wire } from './wire.js';
@@ -52,6 +53,13 @@ const defaults = {
   idleTimeoutMs: 60_000,
   minimumRateBytesPerSecond: 256,
 };
+
+/** Waits for what the other side of a socket is about to do. */
+export async function eventually(condition: () => boolean): Promise<void> {
+  const limitMs = performance.now() + 10_000;
+  while (!condition() && performance.now() < limitMs) await delay(5);
+  await new Promise(setImmediate);
+}
 
 /** A promise to be resolved from outside. */
 export function signalled<T = void>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void } {

@@ -5,7 +5,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import type { Test } from 'tap';
 import type { Handler } from '../../src/http/contract.js';
-import { makeCertificates, start, type Stage } from './engine-stage.js';
+import { eventually, makeCertificates, start, type Stage } from './engine-stage.js';
 import { HashSink, noise, ReusedBufferSource, sha256 } from './sinks.js';
 import { Wire } from './wire.js';
 
@@ -41,6 +41,7 @@ export async function tlsSuite(t: Test, stage: Stage): Promise<void> {
       await wire.request('GET /');
       t.equal(sha256((await wire.response())?.body ?? Buffer.alloc(0)), sha256(content));
     }
+    await eventually(() => sources.every(({ closes }) => closes > 0));
     t.same(
       sources.map(({ closes }) => closes),
       [1, 1],
@@ -49,17 +50,7 @@ export async function tlsSuite(t: Test, stage: Stage): Promise<void> {
   });
 
   await t.test('client certificates are asked for, not required, and verified', async (t) => {
-    const handler: Handler = async ({ clientCertificate, path }) => {
-      if (path === '/later') await new Promise(setImmediate);
-      return { status: 200, body: clientCertificate ?? 'none' };
-    };
-    const { server, open } = await start(t, stage, handler, { tls: { certificateFile, keyFile, clientCaFile } });
-    const ask = async (wire: Wire): Promise<string> => {
-      await wire.request('GET /later');
-      const response = await wire.response();
-      wire.socket.destroy();
-      return String(response?.body);
-    };
+    const { server, open } = await start(t, stage, showCertificate, { tls: { certificateFile, keyFile, clientCaFile } });
     t.equal(await ask(await open()), 'none');
     const { client, stranger } = files;
     const shown = await ask(await Wire.open(server.port, await identity(client)));
@@ -90,6 +81,18 @@ export async function tlsSuite(t: Test, stage: Stage): Promise<void> {
     await t.rejects(startWith({ certificateFile, keyFile: files.client.keyFile }), /does not belong/);
     await t.rejects(startWith({ certificateFile, keyFile, clientCaFile: '/nowhere.ca' }), /client CA \/nowhere.ca/);
   });
+}
+
+const showCertificate: Handler = async ({ clientCertificate }) => {
+  await new Promise(setImmediate);
+  return { status: 200, body: clientCertificate ?? 'none' };
+};
+
+async function ask(wire: Wire): Promise<string> {
+  await wire.request('GET /');
+  const response = await wire.response();
+  wire.socket.destroy();
+  return String(response?.body);
 }
 
 async function identity(files: { certificateFile: string; keyFile: string }): Promise<{ cert: Buffer; key: Buffer }> {

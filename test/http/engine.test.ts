@@ -29,16 +29,18 @@ await t.test('the choice of an engine', async (t) => {
   } else await t.rejects(chooseEngine('uws'), /does not load/);
 });
 
+t.jobs = stages.length;
 const slowCases = stages.flatMap((stage) => startSlowCases(t, stage));
 
-for (const stage of stages) {
-  await t.test(stage.engine, async (t) => {
+const suites = stages.map((stage) =>
+  t.test(stage.engine, { buffered: true }, async (t) => {
     await t.test('replies', (t) => repliesSuite(t, stage));
     await t.test('bodies', (t) => bodiesSuite(t, stage));
     await t.test('lifetime', (t) => lifetimeSuite(t, stage));
     await t.test('TLS', (t) => tlsSuite(t, stage));
-  });
-}
+  }),
+);
+await Promise.all(suites);
 
 await t.test('what takes its time', async (t) => {
   for (const { name, outcome } of slowCases) {

@@ -66,8 +66,9 @@ export class Wire {
     const status = Number(statusLine.split(' ')[1]);
     const headers = new Map<string, string[]>();
     for (const line of lines) {
-      const [name = '', value = ''] = [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 1).trim()];
-      headers.set(name, [...(headers.get(name) ?? []), value]);
+      const colon = line.indexOf(':');
+      const name = line.slice(0, colon).toLowerCase();
+      headers.set(name, [...(headers.get(name) ?? []), line.slice(colon + 1).trim()]);
     }
     const none = toHead || status === 204 || status === 304 || status < 200;
     const length = none ? 0 : Number(headers.get('content-length')?.[0] ?? 0);

@@ -59,10 +59,16 @@ BEGIN
   IF NOT FOUND THEN RAISE EXCEPTION 'pending write % has expired', p_sequence USING ERRCODE = 'HA001'; END IF;
 END $$;
 
--- A commit below a tombstone starts again with a newer sequence; one above it ends the tombstone.
-CREATE FUNCTION pass_tombstone(p_path text, p_sequence bigint) RETURNS void LANGUAGE plpgsql AS $$
+-- A commit below a tombstone starts again with a newer sequence; one above it ends the tombstone, whose entry the newer one hides from now on.
+-- (A tag's deletions stay: they are its history.)
+CREATE FUNCTION pass_tombstone(p_path text, p_sequence bigint, p_trash boolean) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_sequence bigint;
 BEGIN
-  DELETE FROM tombstones WHERE path = p_path AND sequence < p_sequence;
+  DELETE FROM tombstones WHERE path = p_path AND sequence < p_sequence RETURNING sequence INTO v_sequence;
+  IF FOUND THEN
+    IF p_trash THEN PERFORM trash(ARRAY[entry_key(p_path || '%.deleted', v_sequence)], 'superseded'); END IF;
+    RETURN;
+  END IF;
   PERFORM 1 FROM tombstones WHERE path = p_path;
   IF FOUND THEN RAISE EXCEPTION '% was deleted later than sequence %', p_path, p_sequence USING ERRCODE = 'HA001'; END IF;
 END $$;
@@ -78,6 +84,9 @@ DECLARE v_key bigint := hashtextextended(encode(p_digest, 'hex'), p_repository_i
 BEGIN
   IF p_exclusive THEN PERFORM pg_advisory_xact_lock(v_key); ELSE PERFORM pg_advisory_xact_lock_shared(v_key); END IF;
 END $$;
+
+-- Serialises everything that is committed on one tag. Taken after lock_arrival, in the order of the tags.
+CREATE FUNCTION lock_tag(p_path text) RETURNS void LANGUAGE sql AS $$ SELECT pg_advisory_xact_lock(hashtextextended(p_path, 1)) $$;
 
 -- Links -------------------------------------------------------------------------------------------------------------------------------
 
@@ -119,7 +128,7 @@ BEGIN
   PERFORM settle(p_sequence);
   v_repository_id := ensure_repository(p_repository);
   PERFORM lock_arrival(v_repository_id, p_digest, true);
-  PERFORM pass_tombstone(p_prefix, p_sequence);
+  PERFORM pass_tombstone(p_prefix, p_sequence, true);
   IF p_uuid = p_own THEN
     INSERT INTO blobs (digest, uuid, size) VALUES (p_digest, p_uuid, p_size) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN RAISE EXCEPTION 'digest is already stored' USING ERRCODE = 'HA002'; END IF;
@@ -164,12 +173,13 @@ BEGIN
   RETURN QUERY SELECT v_outcome, v.data_uuid, v.algorithm, v.bytes_received, v.hash_state, v.tail, v.revision, v.node IS NOT NULL;
 END $$;
 
--- Where the upload stands now. A null lease lets go of the session.
+-- Where the upload stands now; nulls only renew the lease. A null lease lets go of the session.
 CREATE FUNCTION save_session(p_node uuid, p_id uuid, p_revision bigint, p_bytes_received bigint, p_hash_state bytea, p_tail bytea, p_lease interval)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM hold_node(p_node);
-  UPDATE upload_sessions SET bytes_received = p_bytes_received, hash_state = p_hash_state, tail = p_tail, updated_at = now(),
+  UPDATE upload_sessions SET bytes_received = COALESCE(p_bytes_received, bytes_received), hash_state = COALESCE(p_hash_state, hash_state),
+    tail = COALESCE(p_tail, tail), updated_at = now(),
     node = CASE WHEN p_lease IS NULL THEN NULL ELSE node END, lease_until = clock_timestamp() + p_lease
   WHERE id = p_id AND revision = p_revision;
   IF NOT FOUND THEN RAISE EXCEPTION 'upload session has another writer' USING ERRCODE = 'HA003'; END IF;
@@ -183,8 +193,14 @@ BEGIN
   SELECT data_uuid INTO v_old FROM upload_sessions WHERE id = p_id AND revision = p_revision FOR UPDATE;
   IF NOT FOUND THEN RAISE EXCEPTION 'upload session has another writer' USING ERRCODE = 'HA003'; END IF;
   UPDATE upload_sessions SET data_uuid = p_data_uuid WHERE id = p_id;
+  DELETE FROM object_trash WHERE key = data_key(p_data_uuid);
   INSERT INTO object_trash (key, reason, repeat_at) VALUES (data_key(v_old), 'take-over', now() + interval '1 day') ON CONFLICT DO NOTHING;
 END $$;
+
+-- Registers the object that a take-over will copy to: in the trash, until move_session takes it from there.
+CREATE FUNCTION reserve_data(p_data_uuid uuid) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO object_trash (key, reason, not_before) VALUES (data_key(p_data_uuid), 'take-over', now() + interval '1 hour')
+$$;
 
 -- Ends a session for whoever holds its revision, with its data into the trash when that is not used.
 CREATE FUNCTION end_session(p_session uuid, p_revision bigint, p_trash boolean) RETURNS void LANGUAGE plpgsql AS $$
@@ -195,14 +211,15 @@ BEGIN
   IF p_trash THEN PERFORM trash(ARRAY[data_key(v_data_uuid)], 'upload'); END IF;
 END $$;
 
--- Cancels a session whoever writes to it; that writer finds no row when it next saves. A write of its may land after the deletion.
+-- Cancels a session whoever writes to it. That writer finds no row when it next saves, which is before its lease ends; a hung write of its may land later still.
 CREATE FUNCTION cancel_session(p_node uuid, p_id uuid, p_repository text) RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE v_data_uuid uuid;
+DECLARE v upload_sessions;
 BEGIN
   PERFORM hold_node(p_node);
-  DELETE FROM upload_sessions WHERE id = p_id AND repository = p_repository RETURNING data_uuid INTO v_data_uuid;
+  DELETE FROM upload_sessions WHERE id = p_id AND repository = p_repository RETURNING * INTO v;
   IF NOT FOUND THEN RETURN false; END IF;
-  INSERT INTO object_trash (key, reason, repeat_at) VALUES (data_key(v_data_uuid), 'cancelled', now() + interval '1 day') ON CONFLICT DO NOTHING;
+  INSERT INTO object_trash (key, reason, not_before, repeat_at)
+  VALUES (data_key(v.data_uuid), 'cancelled', COALESCE(v.lease_until, now()), now() + interval '1 day') ON CONFLICT DO NOTHING;
   RETURN true;
 END $$;
 
@@ -225,7 +242,7 @@ END $$;
 -- 'unchanged': manifest and tags are already so. 'write': write under `sequence`. Missing references are told with either kind of outcome
 -- 'missing', where they are not allowed, and nothing is registered then.
 CREATE FUNCTION prepare_manifest(p_node uuid, p_repository text, p_digest bytea, p_tags text[], p_blobs bytea[], p_children bytea[],
-                                 p_allow_missing boolean, p_templates text[])
+                                 p_allow_missing boolean, p_templates text[], p_media_type text)
 RETURNS TABLE (outcome text, sequence bigint, missing bytea[]) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE v_repository_id bigint; v_missing bytea[]; v_sequence bigint;
@@ -240,7 +257,8 @@ BEGIN
     AND (SELECT count(*) FROM tags t WHERE t.repository_id = v_repository_id AND t.digest = p_digest AND t.name = ANY (p_tags)) = cardinality(p_tags)
     AND NOT is_pending(p_repository, (SELECT array_agg(split_part(template, '%', 1)) FROM unnest(p_templates) template))
   THEN
-    UPDATE manifests m SET due_at = GREATEST(m.due_at, next_due()) WHERE m.repository_id = v_repository_id AND m.digest = p_digest;
+    UPDATE manifests m SET due_at = GREATEST(m.due_at, next_due())
+    WHERE m.repository_id = v_repository_id AND m.digest = p_digest AND m.media_type = p_media_type;
     IF FOUND THEN RETURN QUERY SELECT 'unchanged', NULL::bigint, v_missing; RETURN; END IF;
   END IF;
   v_sequence := intend(p_node, p_repository, p_templates, NULL);
@@ -257,17 +275,17 @@ CREATE FUNCTION missing_of(p_repository_id bigint, p_blobs bytea[], p_children b
   ) missing
 $$;
 
--- p_paths are the prefixes of the manifest and, in the order of p_tags, of the tags.
+-- p_path is the manifest's prefix, p_tags_prefix what stands before a tag.
 CREATE FUNCTION commit_manifest(p_node uuid, p_sequence bigint, p_repository text, p_digest bytea, p_media_type text, p_bytes bytea,
                                 p_subject bytea, p_artifact_type text, p_annotations jsonb, p_blobs bytea[], p_children bytea[],
-                                p_allow_missing boolean, p_tags text[], p_paths text[], p_superseded text[]) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE v_repository_id bigint; v_missing bytea[]; v_digest bytea; v_path text; v_tag text; v_old bigint;
+                                p_allow_missing boolean, p_tags text[], p_path text, p_tags_prefix text, p_superseded text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_repository_id bigint; v_missing bytea[]; v_digest bytea; v_tag text; v_old bigint;
 BEGIN
   PERFORM hold_node(p_node);
   PERFORM settle(p_sequence);
   v_repository_id := ensure_repository(p_repository);
   PERFORM lock_arrival(v_repository_id, p_digest, true);
-  FOREACH v_path IN ARRAY p_paths LOOP PERFORM pass_tombstone(v_path, p_sequence); END LOOP;
+  PERFORM pass_tombstone(p_path, p_sequence, true);
 
   -- Lock in the order of digests, then look.
   PERFORM 1 FROM repository_blobs WHERE repository_id = v_repository_id AND digest = ANY (p_blobs) ORDER BY digest FOR KEY SHARE;
@@ -286,7 +304,8 @@ BEGIN
   IF NOT FOUND THEN
     SELECT sequence INTO v_old FROM manifests WHERE repository_id = v_repository_id AND digest = p_digest FOR NO KEY UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'manifest changed meanwhile' USING ERRCODE = 'HA001'; END IF;
-    UPDATE manifests SET sequence = GREATEST(v_old, p_sequence), media_type = p_media_type, due_at = GREATEST(due_at, next_due())
+    UPDATE manifests SET sequence = GREATEST(v_old, p_sequence),
+      media_type = CASE WHEN v_old < p_sequence THEN p_media_type ELSE media_type END, due_at = GREATEST(due_at, next_due())
     WHERE repository_id = v_repository_id AND digest = p_digest;
     PERFORM trash((SELECT array_agg(entry_key(template, LEAST(v_old, p_sequence))) FROM unnest(p_superseded) template), 'superseded');
   END IF;
@@ -302,6 +321,8 @@ BEGIN
   ) INSERT INTO manifest_children SELECT v_repository_id, manifest, p_digest FROM arrived ON CONFLICT DO NOTHING;
 
   FOR v_tag IN SELECT tag FROM unnest(p_tags) tag ORDER BY tag COLLATE "C" LOOP
+    PERFORM lock_tag(p_tags_prefix || v_tag || '/');
+    PERFORM pass_tombstone(p_tags_prefix || v_tag || '/', p_sequence, false);
     INSERT INTO tags (repository_id, name, digest, sequence) VALUES (v_repository_id, v_tag, p_digest, p_sequence)
     ON CONFLICT (repository_id, name) DO UPDATE SET digest = EXCLUDED.digest, sequence = EXCLUDED.sequence, updated_at = EXCLUDED.updated_at
     WHERE tags.sequence < EXCLUDED.sequence;
@@ -326,6 +347,7 @@ BEGIN
   PERFORM hold_node(p_node);
   PERFORM settle(p_sequence);
   SELECT id INTO STRICT v_repository_id FROM repositories WHERE name = p_repository;
+  PERFORM lock_tag(p_path);
   PERFORM delete_tag(v_repository_id, p_tag, p_path, p_sequence);
 END $$;
 
@@ -363,16 +385,19 @@ BEGIN
   SELECT id INTO STRICT v_repository_id FROM repositories WHERE name = p_repository;
   PERFORM lock_arrival(v_repository_id, p_digest, true);
   SELECT sequence INTO v_old FROM manifests WHERE repository_id = v_repository_id AND digest = p_digest FOR UPDATE;
+  FOR v_tag IN SELECT tag FROM unnest(p_tags) tag ORDER BY tag COLLATE "C" LOOP PERFORM lock_tag(p_tags_prefix || v_tag || '/'); END LOOP;
+  -- A tag that has come to the manifest since, or gone to another, was not in what this deletion said it would delete.
+  PERFORM 1 FROM tags WHERE repository_id = v_repository_id AND digest = p_digest AND name <> ALL (p_tags) AND v_old < p_sequence;
+  IF FOUND THEN RAISE EXCEPTION 'the manifest was tagged meanwhile' USING ERRCODE = 'HA001'; END IF;
+  PERFORM 1 FROM tags WHERE repository_id = v_repository_id AND name = ANY (p_tags)
+    AND (digest <> p_digest AND sequence < p_sequence OR digest = p_digest AND sequence > p_sequence AND v_old < p_sequence);
+  IF FOUND THEN RAISE EXCEPTION 'a tag of the manifest was moved meanwhile' USING ERRCODE = 'HA001'; END IF;
+  FOREACH v_tag IN ARRAY p_tags LOOP PERFORM delete_tag(v_repository_id, v_tag, p_tags_prefix || v_tag || '/', p_sequence); END LOOP;
   IF v_old > p_sequence THEN
-    -- It was pushed again meanwhile: that push is the newer entry.
-    FOREACH v_tag IN ARRAY p_tags LOOP PERFORM delete_tag(v_repository_id, v_tag, p_tags_prefix || v_tag || '/', p_sequence); END LOOP;
+    -- It was pushed again meanwhile, and that is the newer entry.
+    PERFORM trash(ARRAY[entry_key(p_path || '%.deleted', p_sequence)], 'superseded');
     RETURN;
   END IF;
-  PERFORM 1 FROM tags WHERE repository_id = v_repository_id AND digest = p_digest AND name <> ALL (p_tags);
-  IF FOUND THEN RAISE EXCEPTION 'the manifest was tagged meanwhile' USING ERRCODE = 'HA001'; END IF;
-  PERFORM 1 FROM tags WHERE repository_id = v_repository_id AND digest = p_digest AND sequence > p_sequence;
-  IF FOUND THEN RAISE EXCEPTION 'the manifest was tagged meanwhile' USING ERRCODE = 'HA001'; END IF;
-  FOREACH v_tag IN ARRAY p_tags LOOP PERFORM delete_tag(v_repository_id, v_tag, p_tags_prefix || v_tag || '/', p_sequence); END LOOP;
   PERFORM set_tombstone(p_path, v_repository_id, p_sequence);
   IF v_old IS NULL THEN RETURN; END IF;
   WITH parents AS (
@@ -398,7 +423,10 @@ BEGIN
   SELECT id INTO STRICT v_repository_id FROM repositories WHERE name = p_repository;
   PERFORM lock_arrival(v_repository_id, p_digest, true);
   SELECT * INTO v_old FROM repository_blobs WHERE repository_id = v_repository_id AND digest = p_digest FOR UPDATE;
-  IF v_old.sequence > p_sequence THEN RETURN; END IF;
+  IF v_old.sequence > p_sequence THEN
+    PERFORM trash(ARRAY[entry_key(p_path || '%.deleted', p_sequence)], 'superseded');
+    RETURN;
+  END IF;
   PERFORM set_tombstone(p_path, v_repository_id, p_sequence);
   IF v_old IS NULL THEN RETURN; END IF;
   WITH referring AS (
@@ -410,7 +438,7 @@ END $$;
 
 -- Pending writes that end without a commit ------------------------------------------------------------------------------------------------
 
--- Takes the pending row away, which no commit can then pass, and hands its keys to the trash. False: it was committed (or expired) already.
+-- Takes the pending row away, which no commit can then pass, and hands its keys to the trash. False: it is gone already.
 CREATE FUNCTION abandon(p_sequence bigint, p_reason text, p_repeat_at timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE v_templates text[];
 BEGIN
@@ -419,4 +447,11 @@ BEGIN
   INSERT INTO object_trash (key, reason, repeat_at) SELECT entry_key(template, p_sequence), p_reason, p_repeat_at FROM unnest(v_templates) template
   ON CONFLICT DO NOTHING;
   RETURN true;
+END $$;
+
+-- The same for a write of one's own. While the node's row is held nobody else takes its pending rows away, so false means: it was committed.
+CREATE FUNCTION abandon_own(p_node uuid, p_sequence bigint, p_repeat_at timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM hold_node(p_node);
+  RETURN abandon(p_sequence, 'refused', p_repeat_at);
 END $$;

@@ -1,0 +1,46 @@
+import { startWireNode, stopWireNode, pushBlob, imageWithBlobs, putManifest, openSession, imageOf, indexOf, describe, types, bytesOf, digestOf, dataObjects } from './support/wire-suite.js';
+import { errorCode } from './support/http-client.js';
+for (const engine of ['uws','node'] as const) {
+const node = await startWireNode(engine, {});
+const { client } = node;
+const show = async (what: string, p: Promise<any>) => { try { const a = await p; console.log(engine, what, a.status, a.body.toString().slice(0,160), JSON.stringify(a.headers['warning'] ?? '')); } catch (e) { console.log(engine, what, 'ERR', (e as Error).message); } };
+const image = await imageWithBlobs(client, 'x/y', ['layer']);
+await show('push', putManifest(client, 'x/y', 'v1', image));
+await show('last nul', client.send('GET', '/v2/x/y/tags/list?last=%00'));
+await show('catalog nul', client.send('GET', '/v2/_catalog?last=%00a'));
+await show('referrers artifactType nul', client.send('GET', `/v2/x/y/referrers/${digestOf(image)}?artifactType=%00`));
+await show('lone surrogate annotation', putManifest(client, 'x/y', 's1', imageOf(['layer'], {annotations: {}}).replace('"annotations":{}', '"annotations":{"a":"\\ud800"}')));
+await show('lone surrogate key', putManifest(client, 'x/y', 's2', imageOf(['layer'], {annotations: {}}).replace('"annotations":{}', '"annotations":{"\\udc00x":"a"}')));
+await show('lone surrogate artifactType', putManifest(client, 'x/y', 's3', imageOf(['layer'], {artifactType: 'REPL'}).replace('REPL', '\\ud800x')));
+await show('nul artifactType', putManifest(client, 'x/y', 's3', imageOf(['layer'], {artifactType: 'REPL'}).replace('REPL', '\\u0000x')));
+await show('nul config mediatype', putManifest(client, 'x/y', 's4', JSON.stringify({schemaVersion:2, mediaType: types.manifest, config: {...describe('a\0b', '{}')}, layers: []})));
+await show('surrogate config mediatype', putManifest(client, 'x/y', 's4b', JSON.stringify({schemaVersion:2, mediaType: types.manifest, config: {...describe('REPL', '{}')}, layers: []}).replace('REPL','\\ud800')));
+await show('nesting', putManifest(client, 'x/y', 's5', '['.repeat(1_000_000) + ']'.repeat(1_000_000)));
+await show('nesting obj', putManifest(client, 'x/y', 's5', '{"a":'.repeat(500_000) + '1' + '}'.repeat(500_000)));
+await show('nesting data', putManifest(client, 'x/y', 's6', imageOf(['layer'], {x: 'REPL'}).replace('"REPL"', '['.repeat(1_000_000) + ']'.repeat(1_000_000))));
+await show('many annotations', putManifest(client, 'x/y', 's7', imageOf(['layer'], {annotations: Object.fromEntries(Array.from({length: 100_000}, (_, i) => [`k${i}`, `v${i}`]))})));
+const noType = imageOf(['layer']).replace(`"mediaType":"${types.manifest}",`, '');
+await show('no mediaType as docker', putManifest(client, 'x/y', 'n', noType, types.dockerManifest));
+await show('no mediaType as oci', putManifest(client, 'x/y', 'n', noType, types.manifest));
+console.log(engine, 'type now', (await client.send('GET', '/v2/x/y/manifests/n')).headers['content-type']);
+await show('proto annotation', putManifest(client, 'x/y', 's8', imageOf(['layer'], {annotations: {}}).replace('"annotations":{}', '"annotations":{"__proto__":"a"}')));
+await show('tags 101', putManifest(client, 'x/y', `${digestOf(image)}?${Array.from({length:101},(_, i)=>`tag=t${i}`).join('&')}`, image));
+await show('self child', putManifest(client, 'x/y', 'self', indexOf([describe(types.manifest, 'nope'), describe(types.layer, 'nope2')]), types.index));
+await show('path nul', client.send('GET', '/v2/x/y/tags/list%00'));
+await show('tag nul', client.send('GET', '/v2/x/y/manifests/a%00'));
+await show('bad pct', client.send('GET', '/v2/x/y/manifests/a%zz'));
+await show('session badid', client.send('GET', '/v2/x/y/blobs/uploads/zzz'));
+await show('empty tag', client.send('GET', '/v2/x/y/manifests/'));
+await show('star', client.send('OPTIONS', '/v2/'));
+await show('TRACE', client.send('TRACE', '/v2/'));
+await show('PROPFIND', client.send('PROPFIND', '/v2/'));
+// sessions
+const s = await openSession(client, 'x/z');
+await show('content-range bytes', client.send('PATCH', s, {headers: {'Content-Range': 'bytes 0-3/4'}, body: 'abcd'}));
+await show('content-range mismatch len', client.send('PATCH', s, {headers: {'Content-Range': '0-9'}, body: 'abcd'}));
+await show('content-range chunked mismatch', client.send('PATCH', s, {headers: {'Content-Range': '0-9'}, body: 'abcd', chunked: true}));
+await show('status', client.send('GET', s));
+await show('other repo', client.send('GET', s.replace('x/z', 'x/y')));
+console.log(node.log().slice(0, 6000));
+await stopWireNode(node);
+}
