@@ -26,6 +26,8 @@ type Operation = 'push' | 'pull';
 const options = readOptions(5);
 const counts = { push: options.quick ? 50 : 500, pull: options.quick ? 500 : 10_000 };
 const width = 16;
+/** Two naps of autovacuum: until it has analyzed the new tables, Postgres plans by guesses. */
+const analyzeMs = 125_000;
 /** What is pulled is what was seeded: one blob, which is config and layer. */
 const seededImage = { config: sharedBlob, layers: [], manifest: contentFrom(Buffer.from('')) };
 
@@ -38,6 +40,7 @@ try {
     const seeded = await seed(server, { repositories, tags: repositories });
     registries.push({ server, repositories, seeded, samples: { push: [], pull: [] } });
   }
+  await new Promise((resolve) => setTimeout(resolve, options.quick ? 0 : analyzeMs));
   for (const server of servers) await settle(server.pid, server.directory);
   for (let round = 0; round <= options.rounds; round++) {
     for (const operation of ['push', 'pull'] as const) {

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /*
- * What JavaScript cannot do: hash with OpenSSL from a state that was kept elsewhere, and set SO_RCVBUF on a listening socket.
+ * What JavaScript cannot do: hash with OpenSSL from a state that was kept elsewhere, and set SO_RCVBUF on a listening socket. `durable_put.c` has what it can
+ * do only slowly.
  * `src/worker/addon.ts` has the types, `src/worker/hash.ts` describes the neutral state. No state is kept here between calls, so
  * every worker thread may load it.
  */
@@ -298,6 +299,9 @@ static napi_value set_receive_buffer(napi_env env, napi_callback_info info) {
 
 /* The module --------------------------------------------------------------------------------------------------------------- */
 
+/* durable_put.c */
+napi_value durable_put(napi_env env, napi_callback_info info);
+
 NAPI_MODULE_INIT() {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, find_openssl);
@@ -309,6 +313,7 @@ NAPI_MODULE_INIT() {
       {"update", NULL, update, NULL, NULL, NULL, napi_enumerable, NULL},
       {"digest", NULL, digest, NULL, NULL, NULL, napi_enumerable, NULL},
       {"setReceiveBuffer", NULL, set_receive_buffer, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"durablePut", NULL, durable_put, NULL, NULL, NULL, napi_enumerable, NULL},
   };
   if (napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions) != napi_ok) {
     napi_throw_error(env, NULL, "the addon's functions can't be defined");

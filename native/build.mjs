@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /**
- * Builds `native/ha_registry.node` from `addon.c` with the machine's C compiler and Node's own headers. npm runs it at `install`.
+ * Builds `native/ha_registry.node` from its C files with the machine's C compiler and Node's own headers. npm runs it at `install`.
  * Without a compiler, headers or success it says so in one line and still succeeds: hash-wasm and the node engine then serve.
  * `--quiet` leaves out that line; `--force` builds anew.
  */
@@ -12,7 +12,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const source = join(here, 'addon.c');
+const cFiles = ['addon.c', 'durable_put.c'].map((name) => join(here, name));
 const addon = join(here, 'ha_registry.node');
 const attempt = join(here, `ha_registry.${process.pid}.node`);
 
@@ -27,7 +27,7 @@ try {
 }
 
 function isUpToDate() {
-  const sources = [source, fileURLToPath(import.meta.url)];
+  const sources = [...cFiles, fileURLToPath(import.meta.url)];
   return (
     existsSync(addon) && sources.every((file) => statSync(file).mtimeMs <= statSync(addon).mtimeMs) && loadProblem(addon) === undefined
   );
@@ -50,7 +50,7 @@ function build() {
     headers,
     '-o',
     attempt,
-    source,
+    ...cFiles,
   ];
   const compiled = compile(options);
   if (compiled.status !== 0) throw new Error(`the compiler failed: ${firstError(compiled.stderr)}`);

@@ -50,7 +50,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       log.warn(`hashing with hash-wasm, at about a quarter of the speed: ${addonProblem() ?? 'as configured'}`);
     const workers = openWorkerPool(config.workers.threads, config.workers.hash);
     closers.push(() => workers.close());
-    const store = await openFilesystemStore(config.storage.fs.root_dir, workers);
+    const store = await openFilesystemStore(config.storage.fs.root_dir, workers, loadAddon()?.durablePut);
     const { database, connection, embedded } = await connect(config, log, onFatal, closers);
     await migrate(database.writes);
     const membership = await joinCluster(database.writes, version, embedded);

@@ -144,9 +144,10 @@ function copy(from, to) {
 /** Quietly at a start, whose log tells of a missing addon. `npm install` has just run the same as its `install` script. */
 function buildAddon() {
   if (process.env.npm_lifecycle_event === 'prepare') return;
-  const source = join(root, 'native', 'addon.c');
-  const isCurrent = existsSync(addon) && statSync(addon).mtimeMs >= statSync(source).mtimeMs;
+  const native = join(root, 'native');
+  const sources = readdirSync(native).filter((name) => name.endsWith('.c'));
+  const isCurrent = existsSync(addon) && sources.every((name) => statSync(join(native, name)).mtimeMs <= statSync(addon).mtimeMs);
   if (isCurrent && !force) return;
   const options = [...(buildOnly ? [] : ['--quiet']), ...(force ? ['--force'] : [])];
-  spawnSync(process.execPath, [join(root, 'native', 'build.mjs'), ...options], { stdio: 'inherit' });
+  spawnSync(process.execPath, [join(native, 'build.mjs'), ...options], { stdio: 'inherit' });
 }

@@ -73,47 +73,30 @@ const pushForms: Record<string, PushForm> = {
   },
 };
 
-const sizes = [0, 1, 64 * 1024, 64 * 1024 + 1, 1_500_000];
+const sizes = [0, 1, 64 * 1024, 1_500_000];
 
 onBothEngines({}, async (t, node) => {
   const { client } = node;
 
   await t.test('every form of push, read back', async (t) => {
-    let seed = 0;
-    for (const [form, push] of Object.entries(pushForms)) {
-      for (const algorithm of ['sha256', 'sha512'] as const) {
-        for (const size of sizes) {
-          const bytes = bytesOf(size, `push ${seed}`);
-          // Every push is into a repository of its own, so that nothing is there before.
-          await checkPush(t, client, `push/r${seed++}`, push, bytes, algorithm, `${form}, ${algorithm}, ${size} bytes`);
-        }
-      }
-    }
+    // Every push is into a repository of its own, so that nothing is there before.
+    await eachForm(sizes, ({ push, bytes, algorithm, seed, what }) => checkPush(t, client, `push/r${seed}`, push, bytes, algorithm, what));
   });
 
   await t.test('wrong digests leave nothing behind', async (t) => {
-    await until('no uploads', async () => (await dataObjects(node)).size > 0);
-    const before = await stableObjects(node);
-    let seed = 0;
-    for (const [form, push] of Object.entries(pushForms)) {
-      for (const algorithm of ['sha256', 'sha512'] as const) {
-        for (const size of [10, 200_000]) {
-          const what = `${form}, ${algorithm}, ${size} bytes`;
-          const repository = `bad/r${seed}`;
-          const bytes = bytesOf(size, `bad ${seed++}`);
-          const wrong = digestOf(`something else ${seed}`, algorithm);
-          const { answer, session } = await push(client, repository, bytes, wrong);
-          t.strictSame([answer.status, errorCode(answer)], [400, 'DIGEST_INVALID'], what);
-          for (const digest of [wrong, digestOf(bytes, algorithm)]) {
-            t.equal((await client.send('HEAD', `/v2/${repository}/blobs/${digest}`)).status, 404, `${what}: nothing to read`);
-          }
-          if (session === undefined) continue;
-          const gone = await client.send('GET', session);
-          t.strictSame([gone.status, errorCode(gone)], [404, 'BLOB_UPLOAD_UNKNOWN'], `${what}: the session has ended`);
-        }
+    const before = new Set((await dataObjects(node)).keys());
+    await eachForm([10, 200_000], async ({ push, bytes, algorithm, seed, what }) => {
+      const wrong = digestOf(`something else ${seed}`, algorithm);
+      const { answer, session } = await push(client, `bad/r${seed}`, bytes, wrong);
+      t.strictSame([answer.status, errorCode(answer)], [400, 'DIGEST_INVALID'], what);
+      for (const digest of [wrong, digestOf(bytes, algorithm)]) {
+        t.equal((await client.send('HEAD', `/v2/bad/r${seed}/blobs/${digest}`)).status, 404, `${what}: nothing to read`);
       }
-    }
-    await until('the data objects are gone', async () => (await dataObjects(node)).size === before);
+      if (session === undefined) return;
+      const gone = await client.send('GET', session);
+      t.strictSame([gone.status, errorCode(gone)], [404, 'BLOB_UPLOAD_UNKNOWN'], `${what}: the session has ended`);
+    });
+    await until('the data objects are gone', async () => [...(await dataObjects(node)).keys()].every((key) => before.has(key)));
     t.pass('the data objects are gone');
   });
 
@@ -140,6 +123,28 @@ onBothEngines({}, async (t, node) => {
   await t.test('mounts', (t) => mounts(t, client));
   await t.test('deletion', (t) => deletion(t, client));
 });
+
+interface Case {
+  readonly push: PushForm;
+  readonly bytes: Buffer;
+  readonly algorithm: Algorithm;
+  readonly seed: string;
+  readonly what: string;
+}
+
+/** Forms one after another, the sizes and algorithms of a form at once. */
+async function eachForm(sizes: readonly number[], check: (one: Case) => Promise<void>): Promise<void> {
+  let count = 0;
+  for (const [form, push] of Object.entries(pushForms)) {
+    const cases = sizes.flatMap((size) =>
+      (['sha256', 'sha512'] as const).map((algorithm) => {
+        const seed = `${sizes.length}-${count++}`;
+        return { push, bytes: bytesOf(size, seed), algorithm, seed, what: `${form}, ${algorithm}, ${size} bytes` };
+      }),
+    );
+    await Promise.all(cases.map(check));
+  }
+}
 
 async function checkPush(
   t: Test,
@@ -392,13 +397,3 @@ function patch(client: HttpClient, location: string, chunk: Buffer, start: numbe
   return client.send('PATCH', location, rangeOf(chunk, start));
 }
 
-/** The number of data objects once nothing is on its way out any more. */
-async function stableObjects(node: { readonly root: string; readonly client: HttpClient }): Promise<number> {
-  let last = -1;
-  let since = Date.now();
-  return until('the store is at rest', async () => {
-    const { size: count } = await dataObjects(node);
-    if (count !== last) [last, since] = [count, Date.now()];
-    return Date.now() - since > 6_000 ? count : undefined;
-  });
-}

@@ -7,7 +7,7 @@ import { TLSSocket } from 'node:tls';
 import type { ByteSource } from '../storage/blob-store.js';
 import { BodyReader, noBody, type Flow } from './body-reader.js';
 import { BodyAborted, type Handler, type Reply, type Request, type RequestBody, type ServerOptions, type StreamBody } from './contract.js';
-import { discardToKeepBytes, errorReply, internalError, lingerBytes, lingerMs } from './refusals.js';
+import { discardToKeepBytes, errorReply, internalError, isDeparture, lingerBytes, lingerMs } from './refusals.js';
 import { plainAddress } from './remote-address.js';
 import { bodyLength, hasNoBody, isStream } from './reply-body.js';
 import { bodyFraming, CHUNKED, findHeader } from './request-headers.js';
@@ -172,7 +172,7 @@ export class NodeExchange implements Request, Swept {
 
   /** What a handler threw, told and turned into a reply; a client that went away is no fault. */
   #fault(error: unknown): Reply {
-    if (!(this.#gone && error instanceof BodyAborted)) this.#shared.options.onError(error, this);
+    if (!(this.#gone && isDeparture(error))) this.#shared.options.onError(error, this);
     return internalError;
   }
 
@@ -199,9 +199,7 @@ export class NodeExchange implements Request, Swept {
 
   #send(reply: Reply, close: boolean): void {
     this.#writeHead(reply, close);
-    const { body } = reply;
-    if (!hasNoBody(this.method, reply) && body !== undefined && !isStream(body)) this.#response.write(body);
-    this.#end(close);
+    this.#end(close, hasNoBody(this.method, reply) || isStream(reply.body) ? undefined : reply.body);
   }
 
   #writeHead(reply: Reply, close: boolean): void {
@@ -212,16 +210,17 @@ export class NodeExchange implements Request, Swept {
   }
 
   /** Closing before the request has been read resets the connection, and the client may lose the reply. */
-  #end(close: boolean): void {
+  #end(close: boolean, body?: string | Uint8Array): void {
     const reader = this.#reader;
     this.#answered = true;
     const lingers = close && reader !== undefined && !reader.complete && this.#continued;
     reader?.discard();
     if (!lingers) {
-      this.#response.end();
+      this.#response.end(body);
       return;
     }
-    this.#response.flushHeaders();
+    if (body === undefined) this.#response.flushHeaders();
+    else this.#response.write(body);
     this.#lingerUntilMs = performance.now() + lingerMs;
     this.#lingerToBytes = reader.receivedBytes + lingerBytes;
   }

@@ -3,7 +3,7 @@
 
 /** What the engines answer by themselves, and for how long they go on reading what nobody wants. */
 import { errorBody, type ErrorCode } from '../oci/errors.js';
-import type { Reply } from './contract.js';
+import { BodyAborted, type Reply } from './contract.js';
 
 export interface ErrorReply extends Reply {
   readonly body: string;
@@ -14,6 +14,11 @@ export function errorReply(status: number, code: ErrorCode, message: string): Er
 }
 
 export const internalError = errorReply(500, 'UNKNOWN', 'internal error');
+
+/** What a handler fails with when its client went away, which is no fault of its own. */
+export function isDeparture(error: unknown): boolean {
+  return error instanceof BodyAborted || (error instanceof Error && error.name === 'AbortError');
+}
 
 /** A reply that is sent while up to so many announced bytes of the request are still to come keeps the connection: reading them costs less than a new handshake. */
 export const discardToKeepBytes = 1024 * 1024;

@@ -5,7 +5,7 @@
 import type { ByteSource } from '../storage/blob-store.js';
 import { BodyReader, noBody } from './body-reader.js';
 import { BodyAborted, type Handler, type Reply, type Request, type RequestBody, type ServerOptions, type StreamBody } from './contract.js';
-import { discardToKeepBytes, errorReply, internalError, lingerBytes, lingerMs } from './refusals.js';
+import { discardToKeepBytes, errorReply, internalError, isDeparture, lingerBytes, lingerMs } from './refusals.js';
 import { plainAddress } from './remote-address.js';
 import { bodyLength, hasNoBody, inlineBytes, isStream } from './reply-body.js';
 import { bodyFraming, CHUNKED, findHeader } from './request-headers.js';
@@ -173,7 +173,7 @@ export class UwsExchange implements Request, Swept {
 
   /** What a handler threw, told and turned into a reply; a client that went away is no fault. */
   #fault(error: unknown): Reply {
-    if (!(this.#gone && error instanceof BodyAborted)) this.#shared.options.onError(error, this);
+    if (!(this.#gone && isDeparture(error))) this.#shared.options.onError(error, this);
     return internalError;
   }
 

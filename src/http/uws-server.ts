@@ -65,6 +65,7 @@ async function serve(uws: Uws, handler: Handler, options: ServerOptions, setRece
     };
   } catch (error) {
     sweep.stop();
+    app.close();
     throw error;
   }
 }

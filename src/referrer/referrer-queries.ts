@@ -39,7 +39,7 @@ export async function listReferrers(
     name: 'list-referrers',
     text: `SELECT ${columns} FROM manifests m JOIN repositories r ON r.id = m.repository_id
            WHERE r.name = $1 AND (m.subject = $2 OR m.digest = ANY ($3::bytea[]))
-             AND ($4::text IS NULL OR m.artifact_type = $4) AND ($5::bytea IS NULL OR m.digest > $5)
+             AND ($4::text IS NULL OR COALESCE(m.artifact_type, '') = $4) AND ($5::bytea IS NULL OR m.digest > $5)
            ORDER BY m.digest LIMIT $6`,
     values: [
       repository,

@@ -17,20 +17,21 @@ export class DurableDirectories {
   }
 
   async ensure(directory: string): Promise<void> {
-    if (this.known.has(directory)) return;
-    if (directory !== this.root) {
-      const parent = dirname(directory);
-      await this.ensure(parent);
-      try {
-        await mkdir(directory);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') this.forget(parent);
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      }
-      await syncDirectory(parent);
-    }
-    if (this.known.size >= mostKnown) this.known.clear();
-    this.known.add(directory);
+    const unknown = this.unknown(directory);
+    for (const path of unknown) await makeDirectory(path);
+    this.remember(unknown);
+  }
+
+  /** The directory and those above it that have not been seen to, topmost first. */
+  unknown(directory: string): string[] {
+    const unknown: string[] = [];
+    for (let path = directory; path.length > this.root.length && !this.known.has(path); path = dirname(path)) unknown.push(path);
+    return unknown.toReversed();
+  }
+
+  remember(directories: readonly string[]): void {
+    if (this.known.size + directories.length > mostKnown) this.known.clear();
+    for (const directory of directories) this.known.add(directory);
   }
 
   /** For a directory that turned out to be gone. */
@@ -41,6 +42,15 @@ export class DurableDirectories {
 
 /** About 30 MB of paths; beyond it everything is looked at once more. */
 const mostKnown = 100_000;
+
+async function makeDirectory(directory: string): Promise<void> {
+  try {
+    await mkdir(directory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  await syncDirectory(dirname(directory));
+}
 
 export async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, 'r');

@@ -22,16 +22,19 @@ export interface FileWorkers {
   hashFile(path: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array>;
 }
 
+/** Makes the directories (topmost first), writes a file by way of a temporary one, and syncs all of it: `native/durable_put.c`. */
+export type DurablePut = (directories: readonly string[], temporary: string, path: string, bytes: Uint8Array) => Promise<void>;
+
 /**
  * A directory whose files are the objects. Small objects are written beside the tree, synced, renamed into it, and the directory is synced; a crash leaves at most
  * files in `tmp/`, which a later start removes.
  */
-export async function openFilesystemStore(rootDirectory: string, workers: FileWorkers): Promise<BlobStore> {
+export async function openFilesystemStore(rootDirectory: string, workers: FileWorkers, durablePut?: DurablePut): Promise<BlobStore> {
   const root = resolve(rootDirectory);
   const temporary = join(root, 'tmp');
   await mkdir(temporary, { recursive: true });
   await removeStale(temporary);
-  const store = new FilesystemStore(root, temporary, workers);
+  const store = new FilesystemStore(root, temporary, workers, durablePut);
   await store.checkOrderAndCase();
   return store;
 }
@@ -41,31 +44,30 @@ class FilesystemStore implements BlobStore {
   readonly location: string;
   private readonly temporary: string;
   private readonly workers: FileWorkers;
+  private readonly durablePut: DurablePut | undefined;
   private readonly directories: DurableDirectories;
 
-  constructor(root: string, temporary: string, workers: FileWorkers) {
+  constructor(root: string, temporary: string, workers: FileWorkers, durablePut: DurablePut | undefined) {
     this.location = root;
     this.temporary = temporary;
     this.workers = workers;
+    this.durablePut = durablePut;
     this.directories = new DurableDirectories(root);
   }
 
   async put(key: string, bytes: Uint8Array): Promise<void> {
     const path = this.path(key);
-    await this.inDirectory(dirname(path), async (directory) => {
-      if (bytes.byteLength === 0) {
-        await (await open(path, 'w')).close();
+    const written = join(this.temporary, randomUUID());
+    const { durablePut } = this;
+    await this.retryingDirectory(dirname(path), async (directory) => {
+      if (durablePut === undefined) {
+        await this.directories.ensure(directory);
+        await putFile(written, path, bytes);
       } else {
-        const written = join(this.temporary, randomUUID());
-        try {
-          await writeSynced(written, bytes);
-          await rename(written, path);
-        } catch (error) {
-          await rm(written, { force: true });
-          throw error;
-        }
+        const unknown = this.directories.unknown(directory);
+        await durablePut(unknown, written, path, bytes);
+        this.directories.remember(unknown);
       }
-      await syncDirectory(directory);
     });
   }
 
@@ -135,11 +137,17 @@ class FilesystemStore implements BlobStore {
     return join(this.location, key);
   }
 
+  private inDirectory<T>(directory: string, write: () => Promise<T>): Promise<T> {
+    return this.retryingDirectory(directory, async () => {
+      await this.directories.ensure(directory);
+      return write();
+    });
+  }
+
   /** Another request may remove a directory as empty between our making it and our writing into it. */
-  private async inDirectory<T>(directory: string, write: (directory: string) => Promise<T>): Promise<T> {
+  private async retryingDirectory<T>(directory: string, write: (directory: string) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.directories.ensure(directory);
         return await write(directory);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || attempt >= 5) throw error;
@@ -220,6 +228,21 @@ async function removeStale(temporary: string): Promise<void> {
 }
 
 const staleAfterMs = 24 * 60 * 60 * 1000;
+
+/** What `durablePut` does, in JavaScript. An empty file is whole from its first moment. */
+async function putFile(temporary: string, path: string, bytes: Uint8Array): Promise<void> {
+  if (bytes.byteLength === 0) await (await open(path, 'w')).close();
+  else {
+    try {
+      await writeSynced(temporary, bytes);
+      await rename(temporary, path);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
+  }
+  await syncDirectory(dirname(path));
+}
 
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
   const file = await open(path, 'wx', 0o644);

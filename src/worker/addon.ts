@@ -11,6 +11,10 @@ export interface Addon {
   readonly digest: (algorithm: 'sha256' | 'sha512', state: Uint8Array) => Uint8Array;
   /** Sets SO_RCVBUF on every TCP socket of this process that listens on `port`, and returns how many those are. */
   readonly setReceiveBuffer: (port: number, bytes: number) => number;
+  /**
+   * Writes a file by way of `temporary`, after making the directories (topmost first), and syncs all of it. Rejects with an Error that has the system's `code`.
+   */
+  readonly durablePut: (directories: readonly string[], temporary: string, path: string, bytes: Uint8Array) => Promise<void>;
 }
 
 /** The addon, or `undefined` when it can't be loaded, for a reason that `addonProblem` tells. */

@@ -36,6 +36,12 @@ export function dataSets({ sparse }: { readonly sparse: boolean }): DataSet[] {
       const subject = set.indexOfImages({ tag: 'index' });
       set.indexOfImages({ tag: 'tagged-artifact', ...artifact(set, firstType), annotations, subject });
     }),
+    // Not in the official suite: a referrer that has no type, which the filter for the empty type finds.
+    named('untyped-index-with-subject', (set) => {
+      const subject = set.image({ tag: 'image' });
+      set.index([subject], { tag: 'tagged-index', annotations, subject });
+      set.image({ ...artifact(set, firstType), subject });
+    }),
     named('missing-subject', (set) => {
       const subject = { mediaType: mediaTypes.image, digest: digestOf('was never pushed'), size: 123 };
       set.image({ tag: 'tagged-artifact', ...artifact(set, firstType), annotations, subject });

@@ -78,11 +78,24 @@ CREATE FUNCTION set_tombstone(p_path text, p_repository_id bigint, p_sequence bi
   ON CONFLICT (path) DO UPDATE SET sequence = GREATEST(tombstones.sequence, EXCLUDED.sequence)
 $$;
 
--- Serialises the arrival of a digest in a repository with manifests that are being committed while they miss it.
-CREATE FUNCTION lock_arrival(p_repository_id bigint, p_digest bytea, p_exclusive boolean) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE v_key bigint := hashtextextended(encode(p_digest, 'hex'), p_repository_id);
+-- Serialises the arrival of a digest in a repository with manifests that are being committed while they miss it: those share the digest's lock (await_arrivals), or,
+-- where they may miss too many for a lock each, hold the repository's alone, which every arrival shares.
+CREATE FUNCTION lock_arrival(p_repository_id bigint, p_digest bytea, p_alone boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-  IF p_exclusive THEN PERFORM pg_advisory_xact_lock(v_key); ELSE PERFORM pg_advisory_xact_lock_shared(v_key); END IF;
+  IF p_alone THEN
+    PERFORM pg_advisory_xact_lock(hashtextextended('repository', p_repository_id));
+  ELSE
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('repository', p_repository_id));
+  END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended(encode(p_digest, 'hex'), p_repository_id));
+END $$;
+
+CREATE FUNCTION await_arrivals(p_repository_id bigint, p_digests bytea[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE v_digest bytea;
+BEGIN
+  FOREACH v_digest IN ARRAY p_digests LOOP
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended(encode(v_digest, 'hex'), p_repository_id));
+  END LOOP;
 END $$;
 
 -- Serialises everything that is committed on one tag. Taken after lock_arrival, in the order of the tags.
@@ -127,7 +140,7 @@ BEGIN
   PERFORM hold_node(p_node);
   PERFORM settle(p_sequence);
   v_repository_id := ensure_repository(p_repository);
-  PERFORM lock_arrival(v_repository_id, p_digest, true);
+  PERFORM lock_arrival(v_repository_id, p_digest, false);
   PERFORM pass_tombstone(p_prefix, p_sequence, true);
   IF p_uuid = p_own THEN
     INSERT INTO blobs (digest, uuid, size) VALUES (p_digest, p_uuid, p_size) ON CONFLICT DO NOTHING;
@@ -279,12 +292,13 @@ $$;
 CREATE FUNCTION commit_manifest(p_node uuid, p_sequence bigint, p_repository text, p_digest bytea, p_media_type text, p_bytes bytea,
                                 p_subject bytea, p_artifact_type text, p_annotations jsonb, p_blobs bytea[], p_children bytea[],
                                 p_allow_missing boolean, p_tags text[], p_path text, p_tags_prefix text, p_superseded text[]) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE v_repository_id bigint; v_missing bytea[]; v_digest bytea; v_tag text; v_old bigint;
+DECLARE v_repository_id bigint; v_missing bytea[]; v_tag text; v_old bigint;
+  v_alone boolean := p_allow_missing AND cardinality(p_blobs) + cardinality(p_children) > 64;
 BEGIN
   PERFORM hold_node(p_node);
   PERFORM settle(p_sequence);
   v_repository_id := ensure_repository(p_repository);
-  PERFORM lock_arrival(v_repository_id, p_digest, true);
+  PERFORM lock_arrival(v_repository_id, p_digest, v_alone);
   PERFORM pass_tombstone(p_path, p_sequence, true);
 
   -- Lock in the order of digests, then look.
@@ -292,7 +306,7 @@ BEGIN
   PERFORM 1 FROM manifests WHERE repository_id = v_repository_id AND digest = ANY (p_children) ORDER BY digest FOR KEY SHARE;
   v_missing := missing_of(v_repository_id, p_blobs, p_children);
   IF v_missing <> '{}' THEN
-    FOREACH v_digest IN ARRAY v_missing LOOP PERFORM lock_arrival(v_repository_id, v_digest, false); END LOOP;
+    IF NOT v_alone THEN PERFORM await_arrivals(v_repository_id, v_missing); END IF;
     v_missing := missing_of(v_repository_id, p_blobs, p_children);
     IF v_missing <> '{}' AND NOT p_allow_missing THEN
       RAISE EXCEPTION 'references are missing' USING ERRCODE = 'HA004', DETAIL = (SELECT string_agg(encode(d, 'hex'), ' ') FROM unnest(v_missing) d);
@@ -383,7 +397,7 @@ BEGIN
   PERFORM hold_node(p_node);
   PERFORM settle(p_sequence);
   SELECT id INTO STRICT v_repository_id FROM repositories WHERE name = p_repository;
-  PERFORM lock_arrival(v_repository_id, p_digest, true);
+  PERFORM lock_arrival(v_repository_id, p_digest, false);
   SELECT sequence INTO v_old FROM manifests WHERE repository_id = v_repository_id AND digest = p_digest FOR UPDATE;
   FOR v_tag IN SELECT tag FROM unnest(p_tags) tag ORDER BY tag COLLATE "C" LOOP PERFORM lock_tag(p_tags_prefix || v_tag || '/'); END LOOP;
   -- A tag that has come to the manifest since, or gone to another, was not in what this deletion said it would delete.
@@ -421,7 +435,7 @@ BEGIN
   PERFORM hold_node(p_node);
   PERFORM settle(p_sequence);
   SELECT id INTO STRICT v_repository_id FROM repositories WHERE name = p_repository;
-  PERFORM lock_arrival(v_repository_id, p_digest, true);
+  PERFORM lock_arrival(v_repository_id, p_digest, false);
   SELECT * INTO v_old FROM repository_blobs WHERE repository_id = v_repository_id AND digest = p_digest FOR UPDATE;
   IF v_old.sequence > p_sequence THEN
     PERFORM trash(ARRAY[entry_key(p_path || '%.deleted', p_sequence)], 'superseded');
