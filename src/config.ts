@@ -66,7 +66,9 @@ const schema = z.strictObject({
       tls: tls.optional(),
     })
     .prefault({}),
-  storage: z.strictObject({ fs: z.strictObject({ root_dir: path.optional() }).prefault({}) }).prefault({}),
+  storage: z
+    .strictObject({ fs: z.strictObject({ root_dir: path.optional(), keep_free: size.default(512 * MiB) }).prefault({}) })
+    .prefault({}),
   database: z
     .strictObject({
       url: z
@@ -85,7 +87,7 @@ const schema = z.strictObject({
     .prefault({}),
   uploads: z
     .strictObject({
-      memory_budget: atLeast(16 * MiB, '16MiB').default(256 * MiB),
+      memory_budget: atLeast(16 * MiB, '16MiB').default(192 * MiB),
       expire_after: duration.refine((ms) => Number.isNaN(ms) || ms >= 1_000, 'expected at least 1s').default(24 * 3_600_000),
     })
     .prefault({}),
@@ -101,7 +103,7 @@ type Parsed = z.output<typeof schema>;
 
 /** Every setting, with defaults filled in. Sizes are in bytes, durations in milliseconds, paths absolute. */
 export type Config = Parsed & {
-  readonly storage: { readonly fs: { readonly root_dir: string } };
+  readonly storage: { readonly fs: { readonly root_dir: string; readonly keep_free: number } };
   readonly database: { readonly embedded: { readonly data_dir: string } };
   readonly workers: { readonly threads: number };
 };
@@ -193,7 +195,9 @@ function complete(parsed: Parsed, root: string | undefined): Config {
   const directory = resolve(root ?? 'data');
   const config: Config = {
     ...parsed,
-    storage: { fs: { root_dir: (root === undefined ? parsed.storage.fs.root_dir : undefined) ?? join(directory, 'store') } },
+    storage: {
+      fs: { ...parsed.storage.fs, root_dir: (root === undefined ? parsed.storage.fs.root_dir : undefined) ?? join(directory, 'store') },
+    },
     database: {
       ...parsed.database,
       embedded: { data_dir: (root === undefined ? parsed.database.embedded.data_dir : undefined) ?? join(directory, 'postgres') },

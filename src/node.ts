@@ -3,6 +3,7 @@
 
 /** The composition root: opens and wires every part in order, and closes them in reverse. */
 import { readFileSync } from 'node:fs';
+import { mkdir, stat } from 'node:fs/promises';
 import { openLinks } from './blob/link-queries.js';
 import { childEnvironment, type Config } from './config.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
@@ -21,7 +22,8 @@ import { ManifestCache } from './manifest/manifest-cache.js';
 import { openManifestReads } from './manifest/manifest-queries.js';
 import type { Log } from './observe/log.js';
 import { RegistryError } from './oci/errors.js';
-import { openFilesystemStore } from './storage/filesystem-store.js';
+import type { BlobStore } from './storage/blob-store.js';
+import { openFilesystemStore, type FileWorkers } from './storage/filesystem-store.js';
 import { claimStore } from './storage/owner.js';
 import { BufferPool } from './upload/buffer-pool.js';
 import { expireSessions } from './upload/session-queries.js';
@@ -50,8 +52,8 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       log.warn(`hashing with hash-wasm, at about a quarter of the speed: ${addonProblem() ?? 'as configured'}`);
     const workers = openWorkerPool(config.workers.threads, config.workers.hash);
     closers.push(() => workers.close());
-    const store = await openFilesystemStore(config.storage.fs.root_dir, workers, loadAddon()?.durablePut);
     const { database, connection, embedded } = await connect(config, log, onFatal, closers);
+    const store = await openStore(config, workers, embedded);
     await migrate(database.writes);
     const membership = await joinCluster(database.writes, version, embedded);
     closers.push(() => membership.leave());
@@ -134,6 +136,14 @@ async function connect(
   closers.push(() => postgres.stop());
   postgres.onExit((reason) => onFatal(`the embedded Postgres has ended: ${reason}`));
   return { database: open(postgres.connection), connection: `embedded ${dataDirectory}`, embedded: true };
+}
+
+/** An embedded Postgres that finds its disk full ends; it is left some room of what blobs would fill. */
+async function openStore(config: Config, workers: FileWorkers, embedded: boolean): Promise<BlobStore> {
+  const { root_dir: directory, keep_free: keepFree } = config.storage.fs;
+  await mkdir(directory, { recursive: true });
+  const shared = embedded && (await stat(directory)).dev === (await stat(config.database.embedded.data_dir)).dev;
+  return openFilesystemStore(directory, { workers, durablePut: loadAddon()?.durablePut, keepFreeBytes: shared ? keepFree : 0 });
 }
 
 function startJobs(config: Config, log: Log, journal: Journal, beat: () => Promise<void>): Periodic[] {

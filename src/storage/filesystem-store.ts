@@ -3,7 +3,21 @@
 
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, truncate, unlink, type FileHandle } from 'node:fs/promises';
+import {
+  copyFile,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  statfs,
+  truncate,
+  unlink,
+  type FileHandle,
+} from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Appended, BlobStore, DataWriter } from './blob-store.js';
 import { DurableDirectories, syncDirectory } from './durable-directory.js';
@@ -18,8 +32,22 @@ export interface FileWorkers {
     readonly state: Uint8Array;
     readonly buffer: ArrayBuffer;
     readonly length: number;
+    readonly keepFree: KeepFree | undefined;
   }): Promise<Appended>;
   hashFile(path: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array>;
+}
+
+/** The disk of `path` counts as full when less than this is left. */
+export interface KeepFree {
+  readonly path: string;
+  readonly bytes: number;
+}
+
+export interface FilesystemOptions {
+  readonly workers: FileWorkers;
+  readonly durablePut?: DurablePut | undefined;
+  /** Bytes that are left to others on the same disk: objects are refused with ENOSPC before it is full. */
+  readonly keepFreeBytes: number;
 }
 
 /** Makes the directories (topmost first), writes a file by way of a temporary one, and syncs all of it: `native/durable_put.c`. */
@@ -29,12 +57,12 @@ export type DurablePut = (directories: readonly string[], temporary: string, pat
  * A directory whose files are the objects. Small objects are written beside the tree, synced, renamed into it, and the directory is synced; a crash leaves at most
  * files in `tmp/`, which a later start removes.
  */
-export async function openFilesystemStore(rootDirectory: string, workers: FileWorkers, durablePut?: DurablePut): Promise<BlobStore> {
+export async function openFilesystemStore(rootDirectory: string, options: FilesystemOptions): Promise<BlobStore> {
   const root = resolve(rootDirectory);
   const temporary = join(root, 'tmp');
   await mkdir(temporary, { recursive: true });
   await removeStale(temporary);
-  const store = new FilesystemStore(root, temporary, workers, durablePut);
+  const store = new FilesystemStore(root, temporary, options);
   await store.checkOrderAndCase();
   return store;
 }
@@ -45,20 +73,24 @@ class FilesystemStore implements BlobStore {
   private readonly temporary: string;
   private readonly workers: FileWorkers;
   private readonly durablePut: DurablePut | undefined;
+  private readonly keepFree: KeepFree | undefined;
   private readonly directories: DurableDirectories;
 
-  constructor(root: string, temporary: string, workers: FileWorkers, durablePut: DurablePut | undefined) {
+  constructor(root: string, temporary: string, { workers, durablePut, keepFreeBytes }: FilesystemOptions) {
     this.location = root;
     this.temporary = temporary;
     this.workers = workers;
     this.durablePut = durablePut;
+    this.keepFree = keepFreeBytes === 0 ? undefined : { path: root, bytes: keepFreeBytes };
     this.directories = new DurableDirectories(root);
   }
 
   async put(key: string, bytes: Uint8Array): Promise<void> {
     const path = this.path(key);
     const written = join(this.temporary, randomUUID());
-    const { durablePut } = this;
+    const { durablePut, keepFree } = this;
+    // Deletions are entries without bytes: they go through.
+    if (keepFree !== undefined && bytes.byteLength > 0) await this.refuseFullDisk(keepFree, bytes.byteLength);
     await this.retryingDirectory(dirname(path), async (directory) => {
       if (durablePut === undefined) {
         await this.directories.ensure(directory);
@@ -106,7 +138,7 @@ class FilesystemStore implements BlobStore {
   async write(key: string, stored: number): Promise<DataWriter> {
     const path = this.path(key);
     const file = await this.inDirectory(dirname(path), () => open(path, constants.O_RDWR | (stored === 0 ? constants.O_CREAT : 0), 0o644));
-    return new FileWriter(file, dirname(path), this.workers);
+    return new FileWriter(file, dirname(path), this.workers, this.keepFree);
   }
 
   async adopt(key: string, bytes: number, ownKey: string): Promise<void> {
@@ -131,6 +163,11 @@ class FilesystemStore implements BlobStore {
     if (listed.join() !== keys.join() || folded !== undefined) {
       throw new Error(`${this.location} is not fit for a store: it must be case-sensitive and list what was written`);
     }
+  }
+
+  private async refuseFullDisk(keepFree: KeepFree, bytes: number): Promise<void> {
+    const { bavail, bsize } = await statfs(keepFree.path);
+    if (bavail * bsize < keepFree.bytes + bytes) throw diskFull(keepFree);
   }
 
   private path(key: string): string {
@@ -185,16 +222,18 @@ class FileWriter implements DataWriter {
   private readonly file: FileHandle;
   private readonly directory: string;
   private readonly workers: FileWorkers;
+  private readonly keepFree: KeepFree | undefined;
   private closed = false;
 
-  constructor(file: FileHandle, directory: string, workers: FileWorkers) {
+  constructor(file: FileHandle, directory: string, workers: FileWorkers, keepFree: KeepFree | undefined) {
     this.file = file;
     this.directory = directory;
     this.workers = workers;
+    this.keepFree = keepFree;
   }
 
   append(offset: number, algorithm: 'sha256' | 'sha512', state: Uint8Array, buffer: ArrayBuffer, length: number): Promise<Appended> {
-    return this.workers.append({ file: this.file.fd, offset, algorithm, state, buffer, length });
+    return this.workers.append({ file: this.file.fd, offset, algorithm, state, buffer, length, keepFree: this.keepFree });
   }
 
   async sync(): Promise<void> {
@@ -252,6 +291,10 @@ async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
   } finally {
     await file.close();
   }
+}
+
+function diskFull({ path, bytes }: KeepFree): Error {
+  return Object.assign(new Error(`ENOSPC: the last ${bytes} bytes of the disk of ${path} are kept free`), { code: 'ENOSPC' });
 }
 
 async function absentAsUndefined<T>(result: Promise<T>): Promise<T | undefined> {

@@ -180,9 +180,18 @@ export class ActiveUpload {
       if (wrong || !this.session.resumable || isDiskFull(error)) {
         await endSession(this.uploads.journal.writes, this.session.id, this.session.revision);
       } else if (complete !== undefined) await this.save(complete, true);
-      else await this.release().catch(() => this.save(undefined, true));
+      else await this.releaseWhatIsKnown();
     } catch {
       // The lease runs out, and what the last checkpoint says is still true.
+    }
+  }
+
+  private async releaseWhatIsKnown(): Promise<void> {
+    try {
+      await this.release();
+    } catch {
+      // What was not stored is lost; the row still says how far the last checkpoint came.
+      await this.save(undefined, true);
     }
   }
 

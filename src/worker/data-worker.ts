@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What runs in the workers. The names of these functions are the names of the tasks in `worker-pool.ts`. */
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, statfsSync, writeSync } from 'node:fs';
 import { move, transferableSymbol, valueSymbol, workerData } from 'piscina';
 import { loadHasher, type HashAlgorithm, type HashChoice } from './hash.js';
 
@@ -21,6 +21,8 @@ export interface AppendTask {
   /** Transferred here, and back with the result. */
   readonly buffer: ArrayBuffer;
   readonly length: number;
+  /** The disk of this path counts as full when less than this would be left. */
+  readonly keepFree: { readonly path: string; readonly bytes: number } | undefined;
 }
 
 export interface AppendResult {
@@ -43,10 +45,11 @@ const readBufferBytes = 1024 * 1024;
 let readBuffer: Buffer | undefined;
 
 /** hot: bench/push-cpu.ts. Hashes the bytes while they are in the cache, then writes them. */
-export function append({ file, offset, algorithm, state, buffer, length }: AppendTask): unknown {
+export function append({ file, offset, algorithm, state, buffer, length, keepFree }: AppendTask): unknown {
   let result: AppendResult = { state, buffer };
   try {
     const bytes = new Uint8Array(buffer, 0, length);
+    if (keepFree !== undefined) refuseFullDisk(keepFree.path, keepFree.bytes + length);
     hasher.update(algorithm, state, bytes);
     for (let written = 0; written < length;) written += writeSync(file, bytes, written, length - written, offset + written);
   } catch (error) {
@@ -54,6 +57,11 @@ export function append({ file, offset, algorithm, state, buffer, length }: Appen
     result = { state, buffer, failure: { code, message } };
   }
   return move({ [transferableSymbol]: [buffer], [valueSymbol]: result });
+}
+
+function refuseFullDisk(path: string, neededBytes: number): void {
+  const { bavail, bsize } = statfsSync(path);
+  if (bavail * bsize < neededBytes) throw Object.assign(new Error('ENOSPC: what is left of the disk is kept free'), { code: 'ENOSPC' });
 }
 
 /** Hashes a range of a file onto `state`; a large file is hashed range by range, so that it does not hold a worker for long. */
