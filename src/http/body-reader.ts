@@ -116,7 +116,12 @@ export class BodyReader implements RequestBody {
     const watch = this.#watch;
     const passedMs = watch.tickedMs === 0 ? 0 : nowMs - watch.tickedMs;
     watch.tickedMs = nowMs;
-    if (this.#complete || this.#failure !== undefined) return 'fine';
+    if (this.#failure !== undefined) return 'fine';
+    if (this.#complete) {
+      // The last byte may have come in a pause; from now on reading shows only whether the client is still there.
+      this.#flow.resume();
+      return 'fine';
+    }
     if (this.#flow.paused || this.#blocked) {
       watch.pausedMs = this.#flow.paused ? watch.pausedMs + passedMs : 0;
       watch.tickedBytes = this.receivedBytes;

@@ -91,7 +91,8 @@ function dispatch(registry: Registry, request: Request): Promise<Reply> | Reply 
     });
   }
   if (request.method === 'DELETE' && !registry.deleteEnabled && path.kind !== 'session') {
-    throw new RegistryError('UNSUPPORTED', 'deletion is disabled (delete.enabled)');
+    const { DELETE: _disabled, ...enabled } = methods;
+    throw new RegistryError('UNSUPPORTED', 'deletion is disabled (delete.enabled)', { headers: { Allow: allowed(enabled) } });
   }
   return endpoint(registry, request, path, request.query === '' ? noQuery : new URLSearchParams(request.query));
 }
