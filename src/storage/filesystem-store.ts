@@ -3,45 +3,12 @@
 
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import {
-  copyFile,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  rmdir,
-  stat,
-  statfs,
-  truncate,
-  unlink,
-  type FileHandle,
-} from 'node:fs/promises';
+import { copyFile, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, statfs, truncate, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import type { Appended, BlobStore, DataWriter } from './blob-store.js';
+import type { BlobStore, DataWriter } from './blob-store.js';
 import { DurableDirectories, syncDirectory } from './durable-directory.js';
 import { openFileSource } from './file-source.js';
-
-/** The tasks that are done outside the main thread. */
-export interface FileWorkers {
-  append(task: {
-    readonly file: number;
-    readonly offset: number;
-    readonly algorithm: 'sha256' | 'sha512';
-    readonly state: Uint8Array;
-    readonly buffer: ArrayBuffer;
-    readonly length: number;
-    readonly keepFree: KeepFree | undefined;
-  }): Promise<Appended>;
-  hashFile(path: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array>;
-}
-
-/** The disk of `path` counts as full when less than this is left. */
-export interface KeepFree {
-  readonly path: string;
-  readonly bytes: number;
-}
+import { FileWriter, type FileWorkers, type KeepFree } from './file-writer.js';
 
 export interface FilesystemOptions {
   readonly workers: FileWorkers;
@@ -215,45 +182,6 @@ class FilesystemStore implements BlobStore {
         if (mayHold && (byBytes(name, after) > 0 || after.startsWith(name)) && name !== 'tmp/') yield* this.walk(name, prefix, after);
       } else if (name.startsWith(prefix) && byBytes(name, after) > 0) yield name;
     }
-  }
-}
-
-class FileWriter implements DataWriter {
-  private readonly file: FileHandle;
-  private readonly directory: string;
-  private readonly workers: FileWorkers;
-  private readonly keepFree: KeepFree | undefined;
-  private closed = false;
-
-  constructor(file: FileHandle, directory: string, workers: FileWorkers, keepFree: KeepFree | undefined) {
-    this.file = file;
-    this.directory = directory;
-    this.workers = workers;
-    this.keepFree = keepFree;
-  }
-
-  append(offset: number, algorithm: 'sha256' | 'sha512', state: Uint8Array, buffer: ArrayBuffer, length: number): Promise<Appended> {
-    return this.workers.append({ file: this.file.fd, offset, algorithm, state, buffer, length, keepFree: this.keepFree });
-  }
-
-  async sync(): Promise<void> {
-    await this.file.datasync();
-    await syncDirectory(this.directory);
-  }
-
-  async finish(size: number): Promise<void> {
-    const { size: actual } = await this.file.stat();
-    // A writer that died may have left bytes past its last checkpoint.
-    if (actual > size) await this.file.truncate(size);
-    if (actual < size) throw new Error(`data object has ${actual} bytes instead of ${size}`);
-    await this.sync();
-    await this.close();
-  }
-
-  async close(): Promise<void> {
-    if (this.closed) return;
-    this.closed = true;
-    await this.file.close();
   }
 }
 

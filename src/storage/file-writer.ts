@@ -1,0 +1,66 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import type { FileHandle } from 'node:fs/promises';
+import type { Appended, DataWriter } from './blob-store.js';
+import { syncDirectory } from './durable-directory.js';
+
+/** The tasks that are done outside the main thread. */
+export interface FileWorkers {
+  append(task: {
+    readonly file: number;
+    readonly offset: number;
+    readonly algorithm: 'sha256' | 'sha512';
+    readonly state: Uint8Array;
+    readonly buffer: ArrayBuffer;
+    readonly length: number;
+    readonly keepFree: KeepFree | undefined;
+  }): Promise<Appended>;
+  hashFile(path: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array>;
+}
+
+/** The disk of `path` counts as full when less than this is left. */
+export interface KeepFree {
+  readonly path: string;
+  readonly bytes: number;
+}
+
+/** A data object that is being written: parts by the workers, syncing here. */
+export class FileWriter implements DataWriter {
+  private readonly file: FileHandle;
+  private readonly directory: string;
+  private readonly workers: FileWorkers;
+  private readonly keepFree: KeepFree | undefined;
+  private closed = false;
+
+  constructor(file: FileHandle, directory: string, workers: FileWorkers, keepFree: KeepFree | undefined) {
+    this.file = file;
+    this.directory = directory;
+    this.workers = workers;
+    this.keepFree = keepFree;
+  }
+
+  append(offset: number, algorithm: 'sha256' | 'sha512', state: Uint8Array, buffer: ArrayBuffer, length: number): Promise<Appended> {
+    return this.workers.append({ file: this.file.fd, offset, algorithm, state, buffer, length, keepFree: this.keepFree });
+  }
+
+  async sync(): Promise<void> {
+    await this.file.datasync();
+    await syncDirectory(this.directory);
+  }
+
+  async finish(size: number): Promise<void> {
+    const { size: actual } = await this.file.stat();
+    // A writer that died may have left bytes past its last checkpoint.
+    if (actual > size) await this.file.truncate(size);
+    if (actual < size) throw new Error(`data object has ${actual} bytes instead of ${size}`);
+    await this.sync();
+    await this.close();
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    await this.file.close();
+  }
+}
