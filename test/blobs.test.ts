@@ -3,7 +3,17 @@
 
 import type { Test } from 'tap';
 import { errorCode, type Answer, type Exchange, type HttpClient } from './support/http-client.js';
-import { bytesOf, dataObjects, digestOf, locationOf, onBothEngines, openSession, pushBlob, until, withDigest } from './support/wire-suite.js';
+import {
+  bytesOf,
+  dataObjects,
+  digestOf,
+  locationOf,
+  onBothEngines,
+  openSession,
+  pushBlob,
+  until,
+  withDigest,
+} from './support/wire-suite.js';
 
 type Algorithm = 'sha256' | 'sha512';
 
@@ -102,7 +112,14 @@ onBothEngines({}, async (t, node) => {
 
   await t.test('digests that are none', async (t) => {
     const uploads = '/v2/bad/digests/blobs/uploads/';
-    for (const digest of ['sha256:abc', 'md5:d41d8cd98f00b204e9800998ecf8427e', 'x', '', `sha256:${'A'.repeat(64)}`, `blake3:${'a'.repeat(64)}`]) {
+    for (const digest of [
+      'sha256:abc',
+      'md5:d41d8cd98f00b204e9800998ecf8427e',
+      'x',
+      '',
+      `sha256:${'A'.repeat(64)}`,
+      `blake3:${'a'.repeat(64)}`,
+    ]) {
       const posted = await client.send('POST', `${uploads}?digest=${digest}`, { body: 'x' });
       t.strictSame([posted.status, errorCode(posted)], [400, 'DIGEST_INVALID'], `POST ${digest}`);
       const session = await openSession(client, 'bad/digests');
@@ -238,13 +255,58 @@ const rangeTable: readonly (readonly [range: string, expected: readonly (readonl
   ['bytes=1', 'whole'],
   ['items=0-5', 'whole'],
   ['bytes=0-5,x', 'whole'],
-  ['bytes=0-9,20-29', [[0, 10], [20, 30]]],
-  ['bytes=20-29, 0-9', [[20, 30], [0, 10]]],
-  ['bytes=0-99,50-149,0-0', [[0, 100], [50, 150], [0, 1]]],
-  ['bytes=0-9,10-19,20-29', [[0, 10], [10, 20], [20, 30]]],
-  ['bytes=0-9,0-9', [[0, 10], [0, 10]]],
-  ['bytes=-1,0-0,9990-', [[9999, size], [0, 1], [9990, size]]],
-  ['bytes=0-9,20000-20009,30-39', [[0, 10], [30, 40]]],
+  [
+    'bytes=0-9,20-29',
+    [
+      [0, 10],
+      [20, 30],
+    ],
+  ],
+  [
+    'bytes=20-29, 0-9',
+    [
+      [20, 30],
+      [0, 10],
+    ],
+  ],
+  [
+    'bytes=0-99,50-149,0-0',
+    [
+      [0, 100],
+      [50, 150],
+      [0, 1],
+    ],
+  ],
+  [
+    'bytes=0-9,10-19,20-29',
+    [
+      [0, 10],
+      [10, 20],
+      [20, 30],
+    ],
+  ],
+  [
+    'bytes=0-9,0-9',
+    [
+      [0, 10],
+      [0, 10],
+    ],
+  ],
+  [
+    'bytes=-1,0-0,9990-',
+    [
+      [9999, size],
+      [0, 1],
+      [9990, size],
+    ],
+  ],
+  [
+    'bytes=0-9,20000-20009,30-39',
+    [
+      [0, 10],
+      [30, 40],
+    ],
+  ],
 ];
 
 async function ranges(t: Test, client: HttpClient): Promise<void> {
@@ -274,18 +336,35 @@ async function ranges(t: Test, client: HttpClient): Promise<void> {
   const large = bytesOf(3_000_000, 'large ranges');
   const largeUrl = `/v2/ranges/blobs/${await pushBlob(client, 'ranges', large)}`;
   const inLarge = await client.send('GET', largeUrl, { headers: { Range: 'bytes=1000000-2999999,5-1500000' } });
-  checkRange(t, 'parts larger than a buffer', inLarge, large, [[1_000_000, 3_000_000], [5, 1_500_001]]);
+  checkRange(t, 'parts larger than a buffer', inLarge, large, [
+    [1_000_000, 3_000_000],
+    [5, 1_500_001],
+  ]);
   const resumed = await client.send('GET', largeUrl, { headers: { Range: 'bytes=1234567-' } });
   checkRange(t, 'docker resumes', resumed, large, [[1_234_567, 3_000_000]]);
 
   const empty = await pushBlob(client, 'ranges', '');
   const ofEmpty = await client.send('GET', `/v2/ranges/blobs/${empty}`, { headers: { Range: 'bytes=0-' } });
-  t.strictSame([ofEmpty.status, ofEmpty.body.length], [200, 0], 'bytes=0- of an empty blob is all of it, as containerd asks for every blob');
+  t.strictSame(
+    [ofEmpty.status, ofEmpty.body.length],
+    [200, 0],
+    'bytes=0- of an empty blob is all of it, as containerd asks for every blob',
+  );
 }
 
-function checkRange(t: Test, what: string, answer: Answer, whole: Buffer, expected: readonly (readonly [number, number])[] | 'whole' | 'none'): void {
+function checkRange(
+  t: Test,
+  what: string,
+  answer: Answer,
+  whole: Buffer,
+  expected: readonly (readonly [number, number])[] | 'whole' | 'none',
+): void {
   if (expected === 'none') {
-    t.strictSame([answer.status, answer.headers['content-range'], errorCode(answer)], [416, `bytes */${whole.length}`, 'RANGE_INVALID'], what);
+    t.strictSame(
+      [answer.status, answer.headers['content-range'], errorCode(answer)],
+      [416, `bytes */${whole.length}`, 'RANGE_INVALID'],
+      what,
+    );
     return;
   }
   if (expected === 'whole') {
@@ -396,4 +475,3 @@ function rangeOf(body: Buffer, start: number): Exchange {
 function patch(client: HttpClient, location: string, chunk: Buffer, start: number): Promise<Answer> {
   return client.send('PATCH', location, rangeOf(chunk, start));
 }
-

@@ -69,7 +69,11 @@ async function endpoints(t: Test, client: HttpClient): Promise<void> {
   t.equal((await putManifest(client, 'v2/manifests/blobs/uploads', 'tags', image)).status, 201, 'a name of words that mean something');
   t.equal((await client.send('GET', '/v2/v2/manifests/blobs/uploads/manifests/tags')).body.toString(), image, 'is read');
   t.equal((await client.send('GET', '/v2/v2%2Fmanifests%2Fblobs%2Fuploads/manifests/tags')).status, 200, 'also with its slashes escaped');
-  t.equal((await client.send('GET', '/v2/v2/manifests/blobs/uploads/manifests/tags?ns=docker.io&x=%zz')).status, 200, 'queries that nobody knows');
+  t.equal(
+    (await client.send('GET', '/v2/v2/manifests/blobs/uploads/manifests/tags?ns=docker.io&x=%zz')).status,
+    200,
+    'queries that nobody knows',
+  );
 }
 
 async function methods(t: Test, client: HttpClient): Promise<void> {
@@ -101,7 +105,21 @@ async function methods(t: Test, client: HttpClient): Promise<void> {
 
 async function names(t: Test, client: HttpClient): Promise<void> {
   const digest = digestOf('x');
-  const good = ['a', '0', 'a.b', 'a_b', 'a__b', 'a-b', 'a--b', 'a---b', 'a/b/c/d/e', 'a'.repeat(255), `${'a/'.repeat(127)}b`, 'uploads', 'blobs/uploads'];
+  const good = [
+    'a',
+    '0',
+    'a.b',
+    'a_b',
+    'a__b',
+    'a-b',
+    'a--b',
+    'a---b',
+    'a/b/c/d/e',
+    'a'.repeat(255),
+    `${'a/'.repeat(127)}b`,
+    'uploads',
+    'blobs/uploads',
+  ];
   for (const name of good) {
     const opened = await client.send('POST', `/v2/${name}/blobs/uploads/`, { body: '' });
     t.equal(opened.status, 202, name);
@@ -112,7 +130,30 @@ async function names(t: Test, client: HttpClient): Promise<void> {
   t.equal((await putManifest(client, long, 't'.repeat(128), image)).status, 201, 'the longest name and tag');
   t.equal((await client.send('GET', `/v2/${long}/manifests/${'t'.repeat(128)}`)).body.toString(), image, 'are read');
 
-  const bad = ['A', 'a___b', 'a..b', 'a._b', '-a', 'a-', '.a', 'a.', '_a', 'a//b', 'a/', '/a', '', 'a%20b', 'ä', '%C3%A4', 'a:b', 'a@b', 'a/B', '~', 'a%00', '%2e'];
+  const bad = [
+    'A',
+    'a___b',
+    'a..b',
+    'a._b',
+    '-a',
+    'a-',
+    '.a',
+    'a.',
+    '_a',
+    'a//b',
+    'a/',
+    '/a',
+    '',
+    'a%20b',
+    'ä',
+    '%C3%A4',
+    'a:b',
+    'a@b',
+    'a/B',
+    '~',
+    'a%00',
+    '%2e',
+  ];
   const tooLong = ['a'.repeat(256), `${'a/'.repeat(128)}b`, 'a'.repeat(5000)];
   for (const name of [...bad, ...tooLong]) {
     const raw = encodeURI(name).replaceAll('%25', '%');
@@ -137,7 +178,22 @@ async function names(t: Test, client: HttpClient): Promise<void> {
 async function traversal(t: Test, { client, root, port }: WireNode): Promise<void> {
   await writeFile(path.join(root, 'secret.txt'), 'the secret of this machine');
   const digest = await pushBlob(client, 'traversal/a', 'a blob');
-  const ups = ['../', '..%2f', '..%2F', '%2e%2e/', '%2e%2e%2f', '%2E%2E%2F', '..\\', '..%5c', '.%2e/', '....//', '%252e%252e%252f', '..%00/', '%c0%ae%c0%ae/', '..;/'];
+  const ups = [
+    '../',
+    '..%2f',
+    '..%2F',
+    '%2e%2e/',
+    '%2e%2e%2f',
+    '%2E%2E%2F',
+    '..\\',
+    '..%5c',
+    '.%2e/',
+    '....//',
+    '%252e%252e%252f',
+    '..%00/',
+    '%c0%ae%c0%ae/',
+    '..;/',
+  ];
   for (const up of ups) {
     for (const depth of [1, 3, 8]) {
       const climb = up.repeat(depth);
@@ -155,7 +211,8 @@ async function traversal(t: Test, { client, root, port }: WireNode): Promise<voi
         `/v2/traversal/a/tags/${climb}list`,
       ]) {
         const answer = await client.send('GET', url);
-        const isFine = answer.status >= 400 && answer.status < 500 && /^[A-Z_]{4,}$/.test(errorCode(answer)) && !answer.body.includes('the secret of');
+        const isFine =
+          answer.status >= 400 && answer.status < 500 && /^[A-Z_]{4,}$/.test(errorCode(answer)) && !answer.body.includes('the secret of');
         if (!isFine) t.fail(`GET ${url}: ${answer.status} ${answer.body.toString().slice(0, 100)}`);
       }
     }
@@ -188,7 +245,10 @@ async function headers(t: Test, { client, port }: WireNode): Promise<void> {
   t.equal((await client.send('GET', '/v2/', { headers: many })).status, 200, '60 KB in 60 headers');
   const post = await client.send('POST', '/v2/headers/blobs/uploads/', { headers: { Authorization: large }, body: '' });
   t.equal(post.status, 202, '60 KB before a body');
-  const overflow = await exchangeRaw(port, `GET /v2/ HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(200 * 1024)}\r\nConnection: close\r\n\r\n`).catch(() => '');
+  const overflow = await exchangeRaw(
+    port,
+    `GET /v2/ HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(200 * 1024)}\r\nConnection: close\r\n\r\n`,
+  ).catch(() => '');
   t.notMatch(overflow, /^HTTP\/1\.1 [25]/, 'more than that is refused');
 
   const framing: Record<string, string> = {
@@ -241,12 +301,23 @@ async function origins(t: Test, client: HttpClient): Promise<void> {
   const own = await client.send('DELETE', '/v2/origins/manifests/v2', { headers: { Origin: `http://127.0.0.1:${client.port}` } });
   t.equal(own.status, 202, 'as it is from the registry itself');
 
-  for (const origin of ['https://evil.example', `${allowedOrigin}.evil.example`, `${allowedOrigin}:444`, 'http://ui.example', 'null', 'x']) {
+  for (const origin of [
+    'https://evil.example',
+    `${allowedOrigin}.evil.example`,
+    `${allowedOrigin}:444`,
+    'http://ui.example',
+    'null',
+    'x',
+  ]) {
     const foreign = { Origin: origin };
     const got = await client.send('GET', url, { headers: foreign });
     t.strictSame([got.status, got.headers['access-control-allow-origin']], [200, undefined], `${origin} may not see what it reads`);
     const asked = await client.send('OPTIONS', url, { headers: { ...foreign, 'Access-Control-Request-Method': 'PUT' } });
-    t.strictSame([asked.headers['access-control-allow-origin'], asked.headers['access-control-allow-methods']], [undefined, undefined], 'nor plan to write');
+    t.strictSame(
+      [asked.headers['access-control-allow-origin'], asked.headers['access-control-allow-methods']],
+      [undefined, undefined],
+      'nor plan to write',
+    );
     for (const [method, target] of [
       ['PUT', '/v2/origins/manifests/v3'],
       ['POST', '/v2/origins/blobs/uploads/'],
@@ -268,7 +339,13 @@ async function deletionDisabled(t: Test, engine: 'uws' | 'node'): Promise<void> 
   const { client } = node;
   const image = await imageWithBlobs(client, 'kept', ['layer']);
   await putManifest(client, 'kept', 'v1', image);
-  for (const target of ['manifests/v1', `manifests/${digestOf(image)}`, `blobs/${digestOf('layer')}`, 'manifests/none', `blobs/${digestOf('none')}`]) {
+  for (const target of [
+    'manifests/v1',
+    `manifests/${digestOf(image)}`,
+    `blobs/${digestOf('layer')}`,
+    'manifests/none',
+    `blobs/${digestOf('none')}`,
+  ]) {
     const answer = await client.send('DELETE', `/v2/kept/${target}`);
     t.strictSame([answer.status, errorCode(answer)], [405, 'UNSUPPORTED'], target);
     t.match(answer.headers.allow, /GET/, 'with what is allowed instead');

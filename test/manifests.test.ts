@@ -57,7 +57,12 @@ async function pushAndPull(t: Test, client: HttpClient): Promise<void> {
       t.match(head.headers, { 'content-type': types.manifest, 'docker-content-digest': digest }, 'headers of HEAD');
     }
   }
-  for (const path of ['images/a/manifests/v2', `images/a/manifests/${digestOf('x')}`, `images/b/manifests/${digest}`, 'nobody/manifests/v1']) {
+  for (const path of [
+    'images/a/manifests/v2',
+    `images/a/manifests/${digestOf('x')}`,
+    `images/b/manifests/${digest}`,
+    'nobody/manifests/v1',
+  ]) {
     const missing = await client.send('GET', `/v2/${path}`);
     t.strictSame([missing.status, errorCode(missing)], [404, 'MANIFEST_UNKNOWN'], path);
     const head = await client.send('HEAD', `/v2/${path}`);
@@ -118,10 +123,15 @@ async function conditions(t: Test, client: HttpClient): Promise<void> {
   for (const reference of ['v1', digest]) {
     for (const method of ['GET', 'HEAD']) {
       const same = await client.send(method, `/v2/conditions/manifests/${reference}`, { headers: { 'If-None-Match': `"${digest}"` } });
-      t.strictSame([same.status, same.body.length, same.headers['docker-content-digest']], [304, 0, digest], `${method} ${reference}: unchanged`);
+      t.strictSame(
+        [same.status, same.body.length, same.headers['docker-content-digest']],
+        [304, 0, digest],
+        `${method} ${reference}: unchanged`,
+      );
     }
   }
-  const cacheControl = async (reference: string) => (await client.send('GET', `/v2/conditions/manifests/${reference}`)).headers['cache-control'];
+  const cacheControl = async (reference: string) =>
+    (await client.send('GET', `/v2/conditions/manifests/${reference}`)).headers['cache-control'];
   t.match(await cacheControl(digest), /max-age=31536000/, 'what a digest names never changes');
   t.notMatch(await cacheControl('v1'), /max-age=[1-9]/, 'a tag may');
   await putManifest(client, 'conditions', 'v1', await imageWithBlobs(client, 'conditions', ['other']));
@@ -134,13 +144,27 @@ async function accepted(t: Test, client: HttpClient): Promise<void> {
   await imageWithBlobs(client, repository, ['layer']);
   const layer = describe(types.layer, 'layer');
   const empty = describe(types.empty, '{}');
-  const foreign = { mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', digest: digestOf('foreign'), size: 7, urls: ['https://x'] };
+  const foreign = {
+    mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+    digest: digestOf('foreign'),
+    size: 7,
+    urls: ['https://x'],
+  };
   const table: Record<string, readonly [body: string, contentType: string]> = {
     'no layers': [imageOf([]), types.manifest],
     'the same layer three times': [imageOf(['layer', 'layer', 'layer']), types.manifest],
-    'config that is also a layer': [JSON.stringify({ schemaVersion: 2, mediaType: types.manifest, config: empty, layers: [{ ...empty }] }), types.manifest],
-    'artifact without layers field': [JSON.stringify({ schemaVersion: 2, mediaType: types.manifest, artifactType: 'x/y', config: empty }), types.manifest],
-    'docker image': [JSON.stringify({ schemaVersion: 2, mediaType: types.dockerManifest, config: empty, layers: [layer] }), types.dockerManifest],
+    'config that is also a layer': [
+      JSON.stringify({ schemaVersion: 2, mediaType: types.manifest, config: empty, layers: [{ ...empty }] }),
+      types.manifest,
+    ],
+    'artifact without layers field': [
+      JSON.stringify({ schemaVersion: 2, mediaType: types.manifest, artifactType: 'x/y', config: empty }),
+      types.manifest,
+    ],
+    'docker image': [
+      JSON.stringify({ schemaVersion: 2, mediaType: types.dockerManifest, config: empty, layers: [layer] }),
+      types.dockerManifest,
+    ],
     'foreign layer that is nowhere': [imageOf([], { layers: [layer, foreign] }), types.manifest],
     'non-distributable layer that is nowhere': [
       imageOf([], { layers: [{ ...foreign, mediaType: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip' }] }),
@@ -151,8 +175,14 @@ async function accepted(t: Test, client: HttpClient): Promise<void> {
     'an empty docker list': [JSON.stringify({ schemaVersion: 2, mediaType: types.dockerList, manifests: [] }), types.dockerList],
     'fields that nobody knows': [imageOf(['layer'], { 'org.example.custom': { a: [1, null, true] } }), types.manifest],
     'data of a descriptor': [imageOf([], { layers: [{ ...layer, data: Buffer.from('layer').toString('base64') }] }), types.manifest],
-    'annotations of every kind of text': [imageOf(['layer'], { annotations: { '': '', 'ä 🚀': '\u0001\u2028"\\', __proto_: 'x' } }), types.manifest],
-    'nesting in what is not read': [imageOf(['layer'], { x: 'X' }).replace('"X"', `${'['.repeat(200_000)}${']'.repeat(200_000)}`), types.manifest],
+    'annotations of every kind of text': [
+      imageOf(['layer'], { annotations: { '': '', 'ä 🚀': '\u0001\u2028"\\', __proto_: 'x' } }),
+      types.manifest,
+    ],
+    'nesting in what is not read': [
+      imageOf(['layer'], { x: 'X' }).replace('"X"', `${'['.repeat(200_000)}${']'.repeat(200_000)}`),
+      types.manifest,
+    ],
     'Content-Type with a parameter': [imageOf(['layer'], { annotations: { a: 'parameter' } }), `${types.manifest}; charset=utf-8`],
     'no Content-Type': [imageOf(['layer'], { annotations: { a: 'none' } }), ''],
     'mediaType only in the header': [imageOf(['layer'], { mediaType: undefined }), types.manifest],
@@ -175,7 +205,6 @@ async function refused(t: Test, client: HttpClient): Promise<void> {
   await imageWithBlobs(client, repository, ['layer']);
   const layer = describe(types.layer, 'layer');
   const empty = describe(types.empty, '{}');
-  const withRaw = (field: string, raw: string) => imageOf(['layer'], { [field]: 'RAW' }).replace('"RAW"', raw);
   const table: Record<string, string | Buffer> = {
     nothing: '',
     'no JSON': 'this is no manifest',
@@ -232,7 +261,11 @@ async function mediaTypes(t: Test, client: HttpClient): Promise<void> {
     ['an unknown type', untyped, 'application/x-unknown'],
     ['an unknown mediaType', imageOf(['layer'], { mediaType: 'application/x-unknown' }), types.manifest],
     ['unknown on both sides', imageOf(['layer'], { mediaType: 'application/x-unknown' }), 'application/x-unknown'],
-    ['docker schema 1', JSON.stringify({ schemaVersion: 1, name: 'x', tag: 'y', fsLayers: [] }), 'application/vnd.docker.distribution.manifest.v1+prettyjws'],
+    [
+      'docker schema 1',
+      JSON.stringify({ schemaVersion: 1, name: 'x', tag: 'y', fsLayers: [] }),
+      'application/vnd.docker.distribution.manifest.v1+prettyjws',
+    ],
     ['a layer', image, types.layer],
   ] as const) {
     const put = await putManifest(client, repository, 't', body, contentType);
@@ -251,10 +284,6 @@ async function size(t: Test, { client, engine }: WireNode): Promise<void> {
   const repository = 'sizes';
   await imageWithBlobs(client, repository, ['layer']);
   const limit = 4 * 1024 * 1024;
-  const padded = (length: number): string => {
-    const image = imageOf(['layer'], { a: '' });
-    return `${image.slice(0, -2)}${'x'.repeat(length - image.length)}"}`;
-  };
   for (const chunked of [false, true]) {
     const most = padded(limit);
     t.equal((await putManifest(client, repository, 'most', most, types.manifest, { chunked })).status, 201, 'as large as can be');
@@ -265,7 +294,9 @@ async function size(t: Test, { client, engine }: WireNode): Promise<void> {
     }
     t.equal((await client.send('GET', `/v2/${repository}/manifests/more`)).status, 404, 'not stored');
   }
-  const many = imageOf(['layer'], { annotations: Object.fromEntries(Array.from({ length: 390 }, (_, index) => [`k${index}`, 'v'.repeat(10_000)])) });
+  const many = imageOf(['layer'], {
+    annotations: Object.fromEntries(Array.from({ length: 390 }, (_, index) => [`k${index}`, 'v'.repeat(10_000)])),
+  });
   t.equal((await putManifest(client, repository, 'annotations', many)).status, 201, "the suite's large manifest");
   const expecting = client.open('PUT', `/v2/${repository}/manifests/big`, {
     'Content-Type': types.manifest,
@@ -309,16 +340,10 @@ async function missingReferences(t: Test, client: HttpClient): Promise<void> {
 async function tagParameters(t: Test, client: HttpClient): Promise<void> {
   const image = await imageWithBlobs(client, 'parameters', ['layer']);
   const digest = digestOf(image);
-  const query = (tags: readonly string[]) => tags.map((tag) => `tag=${encodeURIComponent(tag)}`).join('&');
-  const tagsOf = ({ rawHeaders }: Answer): string[] =>
-    rawHeaders
-      .flatMap((name, at) => (at % 2 === 0 && name.toLowerCase() === 'oci-tag' ? (rawHeaders[at + 1] ?? '').split(',') : []))
-      .map((tag) => tag.trim())
-      .sort();
 
   for (const reference of [digest, digestOf(image, 'sha512')]) {
     const tags = Array.from({ length: 12 }, (_, index) => `${reference.slice(0, 6)}-${index}`);
-    const put = await putManifest(client, 'parameters', `${reference}?${query([...tags, ...tags.slice(0, 3)])}`, image);
+    const put = await putManifest(client, 'parameters', `${reference}?${tagQuery([...tags, ...tags.slice(0, 3)])}`, image);
     t.equal(put.status, 201, `${tags.length} tags, three of them twice`);
     t.strictSame(tagsOf(put), [...tags].sort(), 'each is told once');
     t.equal(put.headers['docker-content-digest'], reference, 'under its digest');
@@ -328,12 +353,13 @@ async function tagParameters(t: Test, client: HttpClient): Promise<void> {
     }
   }
   const hundred = Array.from({ length: 100 }, (_, index) => `h${index}`);
-  t.strictSame(tagsOf(await putManifest(client, 'parameters', `${digest}?${query(hundred)}`, image)), [...hundred].sort(), 'a hundred');
-  const tooMany = await putManifest(client, 'parameters', `${digest}?${query([...hundred.map((tag) => `x${tag}`), 'x'])}`, image);
+  t.strictSame(tagsOf(await putManifest(client, 'parameters', `${digest}?${tagQuery(hundred)}`, image)), [...hundred].sort(), 'a hundred');
+  const tooMany = await putManifest(client, 'parameters', `${digest}?${tagQuery([...hundred.map((tag) => `x${tag}`), 'x'])}`, image);
   t.strictSame([tooMany.status, errorCode(tooMany)], [414, 'TAG_INVALID'], 'no more');
-  const bad = await putManifest(client, 'parameters', `${digest}?${query(['good', 'b d'])}`, image);
+  const bad = await putManifest(client, 'parameters', `${digest}?${tagQuery(['good', 'b d'])}`, image);
   t.strictSame([bad.status, errorCode(bad)], [400, 'TAG_INVALID'], 'one of them is bad');
-  for (const tag of ['good', 'xh0']) t.equal((await client.send('HEAD', `/v2/parameters/manifests/${tag}`)).status, 404, `${tag}: none of a refused push`);
+  for (const tag of ['good', 'xh0'])
+    t.equal((await client.send('HEAD', `/v2/parameters/manifests/${tag}`)).status, 404, `${tag}: none of a refused push`);
 }
 
 async function deletion(t: Test, client: HttpClient): Promise<void> {
@@ -350,7 +376,8 @@ async function deletion(t: Test, client: HttpClient): Promise<void> {
     t.equal(await status('HEAD', `manifests/${digest}`), 200, 'and so does the manifest');
     t.equal((await putManifest(client, repository, 'a', image)).status, 201, 'pushed again');
     t.equal(await status('DELETE', `manifests/${digest}`), 202, 'the manifest is deleted');
-    for (const reference of [digest, 'a', 'b', 'c']) t.equal(await status('GET', `manifests/${reference}`), 404, `${reference} is gone at once`);
+    for (const reference of [digest, 'a', 'b', 'c'])
+      t.equal(await status('GET', `manifests/${reference}`), 404, `${reference} is gone at once`);
     t.strictSame(jsonOf(await client.send('GET', `/v2/${repository}/tags/list`)), { name: repository, tags: [] }, 'no tag is left');
     const again = await client.send('DELETE', `/v2/${repository}/manifests/${digest}`);
     t.strictSame([again.status, errorCode(again)], [404, 'MANIFEST_UNKNOWN'], 'only once');
@@ -399,4 +426,26 @@ async function sparse(t: Test, engine: 'uws' | 'node'): Promise<void> {
     }
     await stopWireNode(node);
   }
+}
+
+/** With text in the place of a field's value that JSON.stringify would not write. */
+function withRaw(field: string, raw: string): string {
+  return imageOf(['layer'], { [field]: 'RAW' }).replace('"RAW"', raw);
+}
+
+/** An image of exactly so many bytes. */
+function padded(length: number): string {
+  const image = imageOf(['layer'], { a: '' });
+  return `${image.slice(0, -2)}${'x'.repeat(length - image.length)}"}`;
+}
+
+function tagQuery(tags: readonly string[]): string {
+  return tags.map((tag) => `tag=${encodeURIComponent(tag)}`).join('&');
+}
+
+function tagsOf({ rawHeaders }: Answer): string[] {
+  return rawHeaders
+    .flatMap((name, at) => (at % 2 === 0 && name.toLowerCase() === 'oci-tag' ? (rawHeaders[at + 1] ?? '').split(',') : []))
+    .map((tag) => tag.trim())
+    .sort();
 }

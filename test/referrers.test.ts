@@ -29,7 +29,11 @@ onBothEngines({}, async (t, { client }) => {
 async function none(t: Test, client: HttpClient): Promise<void> {
   await imageWithBlobs(client, 'referrers/none', ['layer']);
   const zeros = `sha256:${'0'.repeat(64)}`;
-  for (const path of [`referrers/none/referrers/${zeros}`, `never/created/referrers/${zeros}`, `never/created/referrers/${digestOf('x', 'sha512')}`]) {
+  for (const path of [
+    `referrers/none/referrers/${zeros}`,
+    `never/created/referrers/${zeros}`,
+    `never/created/referrers/${digestOf('x', 'sha512')}`,
+  ]) {
     const answer = await client.send('GET', `/v2/${path}`);
     t.strictSame([answer.status, answer.headers['content-type']], [200, types.index], path);
     t.strictSame(jsonOf(answer), { schemaVersion: 2, mediaType: types.index, manifests: [] }, 'an empty index');
@@ -49,11 +53,23 @@ async function listed(t: Test, client: HttpClient): Promise<void> {
   // The subject comes last: what refers to it may be there before.
   const annotations = { 'org.example.a': 'ä "1"', b: '' };
   const table: Record<string, readonly [body: string, contentType: string, expected: Partial<Listed>]> = {
-    artifactType: [imageOf(['layer'], { subject, artifactType: 'application/vnd.a' }), types.manifest, { artifactType: 'application/vnd.a' }],
+    artifactType: [
+      imageOf(['layer'], { subject, artifactType: 'application/vnd.a' }),
+      types.manifest,
+      { artifactType: 'application/vnd.a' },
+    ],
     "the config's type": [imageOf([], { subject, config }), types.manifest, { artifactType: config.mediaType }],
-    annotations: [imageOf(['layer'], { subject, annotations, artifactType: 'application/vnd.b' }), types.manifest, { artifactType: 'application/vnd.b', annotations }],
+    annotations: [
+      imageOf(['layer'], { subject, annotations, artifactType: 'application/vnd.b' }),
+      types.manifest,
+      { artifactType: 'application/vnd.b', annotations },
+    ],
     'an index': [indexOf([], { subject }), types.index, {}],
-    'an index with a type': [indexOf([], { subject, artifactType: 'application/vnd.a', annotations }), types.index, { artifactType: 'application/vnd.a', annotations }],
+    'an index with a type': [
+      indexOf([], { subject, artifactType: 'application/vnd.a', annotations }),
+      types.index,
+      { artifactType: 'application/vnd.a', annotations },
+    ],
   };
   for (const [what, [body, contentType]] of Object.entries(table)) {
     for (const reference of [digestOf(body), what.replaceAll(/[^a-z]/g, '-')]) {
@@ -71,18 +87,29 @@ async function listed(t: Test, client: HttpClient): Promise<void> {
   const all = await client.send('GET', url, { headers: { Accept: types.index } });
   t.strictSame([all.status, all.headers['content-type'], all.headers['oci-filters-applied']], [200, types.index, undefined], 'headers');
   t.notOk('link' in all.headers, 'all on one page');
-  t.strictSame(sorted(all), expected(() => true), 'each with its type and annotations');
+  t.strictSame(
+    sorted(all),
+    expected(() => true),
+    'each with its type and annotations',
+  );
   for (const type of ['application/vnd.a', config.mediaType, 'application/vnd.nothing']) {
     const filtered = await client.send('GET', `${url}?artifactType=${encodeURIComponent(type)}`);
     t.equal(filtered.headers['oci-filters-applied'], 'artifactType', 'the filter was applied');
-    t.strictSame(sorted(filtered), expected(({ artifactType }) => artifactType === type), `only ${type}`);
+    t.strictSame(
+      sorted(filtered),
+      expected(({ artifactType }) => artifactType === type),
+      `only ${type}`,
+    );
   }
   t.strictSame(sorted(await client.send('GET', `/v2/referrers/other/referrers/${subject.digest}`)), [], 'another repository has none');
   t.strictSame(sorted(await client.send('GET', `${url}?artifactType=%00`)), [], 'a type that none can have');
 
   const [gone] = table['artifactType'] ?? [''];
   t.equal((await client.send('DELETE', `/v2/${repository}/manifests/${digestOf(gone)}`)).status, 202, 'one is deleted');
-  t.notOk(sorted(await client.send('GET', url)).some(({ digest }) => digest === digestOf(gone)), 'and not listed any more');
+  t.notOk(
+    sorted(await client.send('GET', url)).some(({ digest }) => digest === digestOf(gone)),
+    'and not listed any more',
+  );
   t.equal((await client.send('DELETE', `/v2/${repository}/manifests/${subject.digest}`)).status, 202, 'the subject is deleted');
   t.equal(sorted(await client.send('GET', url)).length, Object.keys(table).length - 1, 'what refers to it stays');
 
@@ -90,7 +117,11 @@ async function listed(t: Test, client: HttpClient): Promise<void> {
   const put = await putManifest(client, repository, digestOf(bySha512, 'sha512'), bySha512);
   t.equal(put.headers['oci-subject'], digestOf(image, 'sha512'), 'a subject by sha512');
   const ofSha512 = sorted(await client.send('GET', `/v2/${repository}/referrers/${digestOf(image, 'sha512')}`));
-  t.strictSame(ofSha512.map(({ digest }) => digest), [digestOf(bySha512, 'sha512')], 'lists what is known by sha512');
+  t.strictSame(
+    ofSha512.map(({ digest }) => digest),
+    [digestOf(bySha512, 'sha512')],
+    'lists what is known by sha512',
+  );
 }
 
 async function pages(t: Test, client: HttpClient): Promise<void> {
@@ -106,7 +137,10 @@ async function pages(t: Test, client: HttpClient): Promise<void> {
     }),
   );
   const puts = await Promise.all(bodies.map((body) => putManifest(client, repository, digestOf(body), body)));
-  t.ok(puts.every(({ status }) => status === 201), `${count} referrers of 200 KB each`);
+  t.ok(
+    puts.every(({ status }) => status === 201),
+    `${count} referrers of 200 KB each`,
+  );
   for (const [query, wanted] of [
     ['', bodies],
     ['?artifactType=application/vnd.even', bodies.filter((_, index) => index % 2 === 0)],
@@ -118,7 +152,7 @@ async function pages(t: Test, client: HttpClient): Promise<void> {
       t.ok(answer.status === 200 && answer.body.length <= 4 * 1024 * 1024, 'a page that every client can take');
       t.equal(answer.headers['oci-filters-applied'], query === '' ? undefined : 'artifactType', 'the filter goes on');
       seen.push(...jsonOf<Index>(answer).manifests.map(({ digest }) => digest));
-      next = /^<([^>]+)>; rel="next"$/.exec(String(answer.headers.link))?.[1];
+      next = /^<([^>]+)>; rel="next"$/.exec(String(answer.headers['link']))?.[1];
     }
     t.ok(requests > 1, `${requests} pages`);
     t.strictSame([...seen].sort(), wanted.map((body) => digestOf(body)).sort(), 'all of them, each once');
@@ -129,10 +163,10 @@ async function pages(t: Test, client: HttpClient): Promise<void> {
   const other = imageOf([], { subject: describe(types.manifest, 'another') });
   await putManifest(client, repository, digestOf(other), other);
   const seen: string[] = [];
-  for (let next: string | undefined = `/v2/${repository}/referrers/${digestOf('another')}`; next !== undefined; ) {
+  for (let next: string | undefined = `/v2/${repository}/referrers/${digestOf('another')}`; next !== undefined;) {
     const answer: Answer = await client.send('GET', next);
     seen.push(...jsonOf<Index>(answer).manifests.map(({ digest }) => digest));
-    next = /^<([^>]+)>/.exec(String(answer.headers.link))?.[1];
+    next = /^<([^>]+)>/.exec(String(answer.headers['link']))?.[1];
   }
   t.strictSame([...seen].sort(), [digestOf(enormous), digestOf(other)].sort(), 'also one that fills a page alone');
   const bad = await client.send('GET', `/v2/${repository}/referrers/${subject.digest}?last=x`);
@@ -173,7 +207,11 @@ async function fallback(t: Test, client: HttpClient): Promise<void> {
   t.equal(sorted(await client.send('GET', url)).length, 1, 'a tag of that name that is no index does no harm');
   await putManifest(client, repository, tag, index, types.index);
   t.equal((await client.send('DELETE', `/v2/${repository}/manifests/${tag}`)).status, 202, 'it can be deleted');
-  t.strictSame(sorted(await client.send('GET', url)).map(({ digest }) => digest), [digestOf(withSubject)], 'and then lists nothing');
+  t.strictSame(
+    sorted(await client.send('GET', url)).map(({ digest }) => digest),
+    [digestOf(withSubject)],
+    'and then lists nothing',
+  );
 
   const sha512 = digestOf(image, 'sha512');
   const longTag = `sha512-${sha512.slice(7, 71)}`;

@@ -28,7 +28,7 @@ async function tags(t: Test, client: HttpClient): Promise<void> {
   const inOrder = [...names].sort((a, b) => (a < b ? -1 : 1));
   const list = (query: string): Promise<Answer> => client.send('GET', `/v2/tags/list/tags/list${query}`);
   const all = await list('');
-  t.strictSame([all.status, all.headers['content-type'], all.headers.link], [200, 'application/json', undefined], 'headers');
+  t.strictSame([all.status, all.headers['content-type'], all.headers['link']], [200, 'application/json', undefined], 'headers');
   t.strictSame(jsonOf(all), { name: 'tags/list', tags: inOrder }, 'in the order of their bytes');
   for (const [query, expected, hasNext] of [
     ['?n=0', [], false],
@@ -86,10 +86,13 @@ async function catalog(t: Test, client: HttpClient): Promise<void> {
   const names = ['cat/a', 'cat/a-b', 'cat/a/b', 'cat/a.b', 'cat/a_b', 'cat/a__b', 'cat/ab', 'cat/b', 'cat-a', 'cat'];
   for (const name of names) await pushBlob(client, name, 'x');
   const inOrder = [...names].sort((a, b) => (a < b ? -1 : 1));
-  const repositories = (answer: Answer) => jsonOf<{ repositories: string[] }>(answer).repositories;
   const all = await client.send('GET', '/v2/_catalog');
   t.strictSame([all.status, all.headers['content-type']], [200, 'application/json'], 'answered');
-  t.strictSame(repositories(all).filter((name) => name.startsWith('cat')), inOrder, 'in the order of their bytes');
+  t.strictSame(
+    repositories(all).filter((name) => name.startsWith('cat')),
+    inOrder,
+    'in the order of their bytes',
+  );
   for (const n of [1, 3, 1000]) {
     const { elements } = await follow(client, `/v2/_catalog?n=${n}`, repositories);
     t.strictSame(elements, repositories(all), `n=${n}: all of them by following Link`);
@@ -102,8 +105,12 @@ async function catalog(t: Test, client: HttpClient): Promise<void> {
   t.equal((await client.send('HEAD', '/v2/_catalog')).headers['content-length'], String(all.body.length), 'HEAD');
 }
 
+function repositories(answer: Answer): readonly string[] {
+  return jsonOf<{ repositories: string[] }>(answer).repositories;
+}
+
 function nextOf({ headers }: Answer): string | undefined {
-  return /^<([^>]+)>; rel="next"$/.exec(String(headers.link))?.[1];
+  return /^<([^>]+)>; rel="next"$/.exec(String(headers['link']))?.[1];
 }
 
 async function follow(

@@ -77,12 +77,18 @@ async function order(t: Test, client: HttpClient): Promise<void> {
         body: bytes.subarray(start, end),
       });
     outOfOrder(t, await send(size, 2 * size), session, 0, `${method}: not from the beginning`);
-    t.equal((await client.send('PATCH', session, { headers: { 'Content-Range': `0-${size - 1}` }, body: bytes.subarray(0, size) })).status, 202);
+    t.equal(
+      (await client.send('PATCH', session, { headers: { 'Content-Range': `0-${size - 1}` }, body: bytes.subarray(0, size) })).status,
+      202,
+    );
     outOfOrder(t, await send(0, size), session, size, `${method}: the same again`);
     outOfOrder(t, await send(2 * size, 3 * size), session, size, `${method}: past a gap`);
     outOfOrder(t, await send(size - 1, 2 * size), session, size, `${method}: overlapping`);
     standsAt(t, await client.send('GET', session), session, size, 'nothing of it counts');
-    const next = await client.send('PATCH', session, { headers: { 'Content-Range': `${size}-${2 * size - 1}` }, body: bytes.subarray(size, 2 * size) });
+    const next = await client.send('PATCH', session, {
+      headers: { 'Content-Range': `${size}-${2 * size - 1}` },
+      body: bytes.subarray(size, 2 * size),
+    });
     t.equal(next.status, 202, 'the right one is accepted after all');
     const last = await client.send('PUT', withDigest(session, digest), {
       headers: { 'Content-Range': `${2 * size}-${3 * size - 1}` },
@@ -132,8 +138,14 @@ async function twoWriters(t: Test, client: HttpClient): Promise<void> {
 
   const session = await openSession(client, 'writers');
   const bytes = bytesOf(100 * KiB, 'race');
-  const racers = await Promise.all(Array.from({ length: 10 }, () => client.send('PATCH', session, { headers: { 'Content-Range': `0-${bytes.length - 1}` }, body: bytes })));
-  t.strictSame(racers.map(({ status }) => status).sort(), [202, ...Array.from({ length: 9 }, () => 416)], 'of ten at once one wins');
+  const racers = await Promise.all(
+    Array.from({ length: 10 }, () => client.send('PATCH', session, { headers: { 'Content-Range': `0-${bytes.length - 1}` }, body: bytes })),
+  );
+  t.strictSame(
+    racers.map(({ status }) => status).sort((a, b) => a - b),
+    [202, ...Array.from({ length: 9 }, () => 416)],
+    'of ten at once one wins',
+  );
   t.equal((await client.send('PUT', withDigest(session, digestOf(bytes)), { body: '' })).status, 201, 'its bytes are there once');
 }
 
@@ -171,7 +183,10 @@ async function vanishing(t: Test, client: HttpClient): Promise<void> {
 /** What is below 64 KiB waits in the session's row: chunks around that size, one after another. */
 async function tails(t: Test, client: HttpClient): Promise<void> {
   const sizes = [1, 64 * KiB - 1, 64 * KiB, 64 * KiB + 1, 10, 0, 128 * KiB, 3, 1_200_000, 65_000, 600];
-  const whole = bytesOf(sizes.reduce((sum, size) => sum + size, 0), 'tails');
+  const whole = bytesOf(
+    sizes.reduce((sum, size) => sum + size, 0),
+    'tails',
+  );
   for (const rotation of sizes.keys()) {
     const session = await openSession(client, 'tails');
     let at = 0;
@@ -193,7 +208,9 @@ async function nothingStays(t: Test, node: WireNode): Promise<void> {
   const made = async (work: () => Promise<unknown> | void): Promise<string> => {
     const before = await dataObjects(node);
     await work();
-    return until('a data object while the upload is open', async () => [...(await dataObjects(node)).keys()].find((key) => !before.has(key)));
+    return until('a data object while the upload is open', async () =>
+      [...(await dataObjects(node)).keys()].find((key) => !before.has(key)),
+    );
   };
   const gone = async (key: string, what: string): Promise<void> => {
     await until(`${what}: its data object is gone`, async () => !(await dataObjects(node)).has(key), 15_000).then(
@@ -221,7 +238,11 @@ async function nothingStays(t: Test, node: WireNode): Promise<void> {
   t.equal((await client.send('DELETE', cancelled)).status, 204, 'cancelled');
   t.equal((await client.send('PUT', withDigest(wrong, digestOf('other')), { body: '' })).status, 400, 'a wrong digest');
   whole.request.destroy();
-  await Promise.all([gone(cancelledKey, 'cancelled'), gone(wrongKey, 'wrong digest'), gone(wholeKey, 'a POST with the whole blob, aborted')]);
+  await Promise.all([
+    gone(cancelledKey, 'cancelled'),
+    gone(wrongKey, 'wrong digest'),
+    gone(wholeKey, 'a POST with the whole blob, aborted'),
+  ]);
   t.equal((await client.send('HEAD', `/v2/stays/blobs/${digest}`)).status, 404, 'and there is no blob');
 
   // The trash has been emptied since that one was cancelled. Its writer does not know yet.
@@ -270,5 +291,9 @@ function standsAt(t: Test, answer: Answer, session: string, received: number, wh
 
 function outOfOrder(t: Test, answer: Answer, session: string, received: number, what: string): void {
   const { location, range } = answer.headers;
-  t.strictSame([answer.status, errorCode(answer), location, range], [416, 'RANGE_INVALID', session, `0-${Math.max(0, received - 1)}`], `${what}: 416`);
+  t.strictSame(
+    [answer.status, errorCode(answer), location, range],
+    [416, 'RANGE_INVALID', session, `0-${Math.max(0, received - 1)}`],
+    `${what}: 416`,
+  );
 }

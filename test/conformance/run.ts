@@ -18,13 +18,13 @@ interface Settings {
   readonly title: string;
   readonly registry: object;
   readonly suite: Readonly<Record<string, string>>;
-  /** Exactly so many must pass; undefined asks for at least one. */
-  readonly passes?: number;
+  /** At least so many must pass (a registry that mounts anonymously gets more); undefined asks for one. */
+  readonly passesAtLeast?: number;
 }
 
 const settings: readonly Settings[] = [
   { title: 'default', registry: {}, suite: {} },
-  { title: 'sparse', registry: { manifests: { sparse: 'accept' } }, suite: { OCI_DATA_SPARSE: 'true' }, passes: 1028 },
+  { title: 'sparse', registry: { manifests: { sparse: 'accept' } }, suite: { OCI_DATA_SPARSE: 'true' }, passesAtLeast: 1028 },
 ];
 
 const notRun = 75;
@@ -98,11 +98,11 @@ async function runBinary(binary: string, url: string, directory: string, more: R
   }
 }
 
-function judge({ pass, fail, error, skip }: SuiteResults, { passes }: Settings): string {
+function judge({ pass, fail, error, skip }: SuiteResults, { passesAtLeast }: Settings): string {
   if (fail + error > 0) return 'FAIL';
   if (skip > 0) return `FAIL: ${skip} skipped`;
-  if (passes === undefined) return pass > 0 ? 'ok' : 'FAIL: nothing ran';
-  return pass === passes ? 'ok' : `FAIL: ${pass} passed instead of ${passes}`;
+  if (passesAtLeast === undefined) return pass > 0 ? 'ok' : 'FAIL: nothing ran';
+  return pass >= passesAtLeast ? 'ok' : `FAIL: ${pass} passed instead of ${passesAtLeast}`;
 }
 
 function report(engine: string, title: string, { notPassed, disabled }: SuiteResults): void {

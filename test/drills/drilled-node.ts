@@ -144,16 +144,21 @@ function isAlive({ pid, startTime }: ProcessMark): boolean {
   }
 }
 
-/** Postgres servers (not their children) that were started on a directory. */
+/** Postgres servers that were started on a directory. A child of one has the same command line for a moment after its fork. */
 function postmasters(root: string): string[] {
   if (!existsSync('/proc')) return ['unknown'];
-  return readdirSync('/proc').filter((name) => {
-    if (!/^\d+$/.test(name)) return false;
-    try {
-      const [program = '', ...args] = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0');
-      return program.endsWith('postgres') && args.includes(path.join(root, 'postgres', 'cluster'));
-    } catch {
-      return false;
-    }
+  const cluster = path.join(root, 'postgres', 'cluster');
+  const found = readdirSync('/proc').filter((name) => {
+    const [program = '', ...args] = readProcess(name, 'cmdline').split('\0');
+    return program.endsWith('postgres') && args.includes(cluster);
   });
+  return found.filter((name) => !found.includes(/^PPid:\s*(\d+)$/m.exec(readProcess(name, 'status'))?.[1] ?? ''));
+}
+
+function readProcess(pid: string, file: 'cmdline' | 'status'): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8');
+  } catch {
+    return '';
+  }
 }

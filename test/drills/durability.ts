@@ -35,6 +35,8 @@ const trickleMs = 11_500;
 /** The longest lease that a killed writer leaves is 30 s. */
 const leaksEndWithinMs = 60_000;
 const viewsAgreeWithinMs = 45_000;
+const mostFailures = 20;
+const mostShown = 8;
 
 const passed: string[] = [];
 const failed: string[] = [];
@@ -55,17 +57,17 @@ async function drill(): Promise<void> {
   const certain = checkView(it, api, 'API');
   verdict(`all ${certain} certain values of ${history.keys().length} by the API, byte for byte`, failures);
   const store = path.join(node.root, 'store');
-  await agree(it, store, api, hashed, 'while the node runs');
+  await agree(it, store, api, hashed, 'while the node runs', viewsAgreeWithinMs);
 
   await node.stop();
-  await agree(it, store, api, hashed, 'while the node is stopped');
+  await agree(it, store, api, hashed, 'while the node is stopped', 0);
 
   await node.start({ uploads: { expire_after: '2s' } });
   const leaks = await findLeaks(node.root, hashed, leaksEndWithinMs);
   judgeLeaks(leaks, failures);
   const later = await viewOfApi(it, false);
   failures.push(...differences(later, api));
-  await agree(it, store, later, hashed, 'after uploads have expired');
+  await agree(it, store, later, hashed, 'after uploads have expired', viewsAgreeWithinMs);
   const problems = node
     .log()
     .split('\n')
@@ -84,14 +86,18 @@ async function killAgainAndAgain(it: Drill, known: Known): Promise<void> {
   let trickle: Promise<void> | undefined;
   while (node.kills < kills) {
     const last = node.kills === kills - 1;
-    if (last) await new Promise<void>((resolve) => (trickle = trickleUntilKilled(it, random.pick(repositories), resolve)));
+    if (last) {
+      await new Promise<void>((resolve) => {
+        trickle = trickleUntilKilled(it, random.pick(repositories), resolve);
+      });
+    }
     await sleep(last ? trickleMs : timing.between(150, 2500));
     await node.kill();
     // Some are killed again before they are up.
     while (node.kills < kills && timing.chance(0.15)) await node.killWhileStarting(timing.between(20, 900));
     await node.start({}, (life) => history.newLife(life));
     node.checkProcesses();
-    if (failures.length > 20) break;
+    if (failures.length > mostFailures) break;
   }
   await sleep(500);
   over = true;
@@ -100,8 +106,8 @@ async function killAgainAndAgain(it: Drill, known: Known): Promise<void> {
 }
 
 /** Store and API say the same, once the trash is emptied of what was withdrawn at the start. */
-async function agree(it: Drill, store: string, api: View, hashed: Map<string, string>, when: string): Promise<void> {
-  for (const deadline = Date.now() + viewsAgreeWithinMs; ; await sleep(500)) {
+async function agree(it: Drill, store: string, api: View, hashed: Map<string, string>, when: string, withinMs: number): Promise<void> {
+  for (const deadline = Date.now() + withinMs; ; await sleep(500)) {
     const { view, content } = await viewOfStore(store, hashed);
     const differing = [...differences(api, view), ...content.problems.slice(0, 8)];
     if (differing.length > 0 && Date.now() < deadline) continue;
@@ -126,8 +132,8 @@ function verdict(what: string, failures: string[]): void {
   const found = failures.splice(0);
   (found.length === 0 ? passed : failed).push(what);
   console.log(`${found.length === 0 ? 'ok    ' : 'FAILED'}  ${what}`);
-  for (const failure of found.slice(0, 20)) console.log(`        ${failure}`);
-  if (found.length > 20) console.log(`        … and ${found.length - 20} more`);
+  for (const failure of found.slice(0, mostShown)) console.log(`        ${failure}`);
+  if (found.length > mostShown) console.log(`        … and ${found.length - mostShown} more`);
 }
 
 function report({ node, counts }: Drill, api: View, { uncollected }: Leaks): void {

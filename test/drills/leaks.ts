@@ -42,7 +42,7 @@ async function look(client: Client, root: string, hashed: Map<string, string>): 
   const { data, linked } = await readStore(path.join(root, 'store'), hashed);
   const { rows } = await client.query<{ uuid: string; linked: boolean }>(
     `SELECT data_uuid AS uuid, true AS linked FROM upload_sessions
-     UNION SELECT right(key, 36)::uuid, true FROM object_trash WHERE key LIKE 'data/%' AND not_before <= now()
+     UNION SELECT right(key, 36)::uuid, true FROM object_trash WHERE key LIKE 'data/%' AND not_before <= now() + interval '1 hour'
      UNION SELECT b.uuid, EXISTS (SELECT FROM repository_blobs rb WHERE rb.digest = b.digest AND rb.uuid = b.uuid) FROM blobs b`,
   );
   const named = new Set(rows.map(({ uuid }) => uuid));

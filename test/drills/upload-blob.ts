@@ -78,7 +78,8 @@ async function openSession(drill: Drill, repository: string): Promise<string | u
 /** How many bytes the session holds in the end, or undefined when the upload was given up. */
 async function sendChunks(drill: Drill, location: string, bytes: Buffer, form: 'chunked' | 'streamed'): Promise<number | undefined> {
   const chunks = form === 'streamed' ? 1 : drill.random.between(2, 6);
-  const chunkBytes = Math.ceil(bytes.byteLength / chunks);
+  // More than a byte: the Range of one is that of none.
+  const chunkBytes = Math.max(1000, Math.ceil(bytes.byteLength / chunks));
   for (let acknowledged = 0; ;) {
     // The last chunk goes with the PUT now and then.
     if (acknowledged >= bytes.byteLength || (acknowledged > 0 && drill.random.chance(0.1))) return acknowledged;

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What becomes of a request's body. */
+import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { BodyTooLarge, type Handler, type RequestBody } from '../../src/http/contract.js';
@@ -145,6 +146,24 @@ export async function bodiesSuite(t: Test, stage: Stage): Promise<void> {
     }
   });
 
+  await t.test('a client that leaves after its body, which ended in a pause', async (t) => {
+    const taken = signalled();
+    const left = signalled<unknown>();
+    const { open, errors } = await start(t, stage, async ({ body, signal }) => {
+      await body.pipe(new HashSink(60_000, () => delay(20)));
+      taken.resolve();
+      await once(signal, 'abort');
+      left.resolve(signal.reason);
+      return { status: 201 };
+    });
+    const wire = await open();
+    await sendWithLength(wire, content.subarray(0, 100_000));
+    await taken.promise;
+    wire.socket.destroy();
+    t.match(await left.promise, { name: 'BodyAborted' });
+    t.same(errors, []);
+  });
+
   await t.test('a reply that comes before the body arrives also at a client that reads last', async (t) => {
     const handler: Handler = ({ path }) => (path === '/later' ? delay(10).then(() => refused) : refused);
     const refused = { status: 404, headers: { 'Content-Type': 'application/json' }, body: '{"errors":[]}' };
@@ -153,7 +172,9 @@ export async function bodiesSuite(t: Test, stage: Stage): Promise<void> {
     for (const path of ['/now', '/later']) {
       for (const send of [sendWithLength, sendChunked]) {
         const wire = await open();
+        wire.socket.pause();
         await send(wire, hundredMegabytes, path);
+        wire.socket.resume();
         const response = await wire.response();
         t.same([response?.status, String(response?.body)], [404, refused.body], `${path}, ${send.name}`);
         t.equal(response?.headers.get('connection')?.[0], 'close');

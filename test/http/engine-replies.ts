@@ -162,6 +162,24 @@ export async function repliesSuite(t: Test, stage: Stage): Promise<void> {
     t.same([source.closes, errors], [1, []]);
   });
 
+  await t.test('a client that leaves while its source is waited for', async (t) => {
+    const content = noise(3_000_000);
+    const stalled = signalled();
+    const source = new ReusedBufferSource(content, 1024 * 1024, (at) => {
+      if (at < 2_000_000) return Promise.resolve();
+      stalled.resolve();
+      return new Promise(() => undefined);
+    });
+    const { open } = await start(t, stage, () => ({ status: 200, body: { length: content.length, open: () => Promise.resolve(source) } }));
+    const wire = await open();
+    await wire.request('GET /');
+    await stalled.promise;
+    t.equal(source.closes, 0);
+    wire.socket.destroy();
+    await eventually(() => source.closes > 0);
+    t.equal(source.closes, 1);
+  });
+
   await t.test('a client that leaves before the reply: the signal tells, also one that is asked for later', async (t) => {
     const arrived = signalled<Request>();
     const answer = signalled();

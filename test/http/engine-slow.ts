@@ -123,7 +123,6 @@ async function stalledBytes(t: Test, stage: Stage): Outcome {
   return { found: sha256((await wire.response())?.body ?? Buffer.alloc(0)), wanted: sha256(content) };
 }
 
-/** The retry that ends the client's stall leaves uWS's timer running. */
 async function stalledSource(t: Test, stage: Stage): Outcome {
   let stalls = 1;
   const source = new ReusedBufferSource(content, 1024 * 1024, async (at) => {

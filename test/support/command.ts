@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Runs other programs from tests and drills, and sees to it that none of them outlives this process. */
-import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { constants } from 'node:os';
 import { descendants, killMarked, type ProcessMark } from './orphans.js';
 
@@ -62,10 +62,10 @@ export async function run(command: string, args: readonly string[], options: Com
   throw new CommandFailed([command, ...args].join(' '), timedOut ? `no end after ${timeoutMs} ms` : ending, result);
 }
 
-/** Like `spawn`; the process and its descendants are killed when this one exits, by whatever way but SIGKILL. */
+/** Like `spawn`; the process and its descendants are killed when this one exits. Should this one be killed, the kernel kills the process where it can. */
 export function spawnTracked(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   installExitHooks();
-  const child = spawn(command, args, options);
+  const child = canBindToParent() ? spawn('setpriv', ['--pdeathsig', 'KILL', command, ...args], options) : spawn(command, args, options);
   running.add(child);
   child.once('exit', () => running.delete(child));
   return child;
@@ -100,6 +100,14 @@ function installExitHooks(): void {
     killMarked(leftovers);
     for (const act of lastActs) act();
   });
+}
+
+let bindsToParent: boolean | undefined;
+
+/** Linux has it, with util-linux. setpriv becomes the program, so the process id is the program's. */
+function canBindToParent(): boolean {
+  bindsToParent ??= spawnSync('setpriv', ['--pdeathsig', 'KILL', 'true']).status === 0;
+  return bindsToParent;
 }
 
 function ended(child: ChildProcess): Promise<string> {

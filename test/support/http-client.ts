@@ -54,7 +54,7 @@ export class HttpClient {
       this.ca === undefined ? httpRequest(options) : httpsRequest({ ...options, ca: this.ca, servername: 'localhost', host: 'localhost' });
     const answer = new Promise<Answer>((resolve, reject) => {
       request.on('error', reject);
-      request.on('response', (response) => collect(response).then(resolve, reject));
+      request.on('response', (response) => void collect(response).then(resolve, reject));
     });
     // Whoever aborts a request does not wait for its answer.
     answer.catch(() => undefined);
@@ -82,9 +82,9 @@ export function exchangeRaw(port: number, bytes: string | Uint8Array, timeoutMs 
   });
 }
 
-/** The JSON of an answer; what it is supposed to be is the caller's claim. */
-export function jsonOf<T>(answer: Answer): T {
-  return JSON.parse(answer.body.toString('utf8')) as T;
+/** The JSON of an answer; without `parse`, what it is supposed to be is the caller's claim. */
+export function jsonOf<T>({ body }: Answer, parse: (value: unknown) => T = (value) => value as T): T {
+  return parse(JSON.parse(body.toString('utf8')));
 }
 
 /** The code of the first error of an answer in the specification's form, or what it is instead. */

@@ -1,0 +1,159 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** Which part of the program may know which other. */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import ts from 'typescript';
+
+const source = path.resolve(import.meta.dirname, '../src');
+const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter((name) => /\.(ts|mjs)$/.test(name));
+
+interface Import {
+  readonly file: string;
+  /** Of ours: the file's path below src, without its ending. Otherwise the package, or `node:…`. */
+  readonly target: string;
+  readonly isOurs: boolean;
+  readonly isTypeOnly: boolean;
+}
+
+const domains = ['blob', 'upload', 'manifest', 'tag', 'referrer', 'repository'];
+
+/** Folder → what its files may import of other folders, as a prefix or a whole path; `type:` where only types may be. */
+const allowed: Readonly<Record<string, readonly string[]>> = {
+  oci: [],
+  storage: ['oci/'],
+  database: ['oci/'],
+  worker: ['oci/'],
+  journal: ['oci/', 'database/', 'storage/'],
+  ...Object.fromEntries(
+    domains.map((domain) => [
+      domain,
+      [
+        'oci/',
+        'journal/',
+        'database/',
+        'storage/blob-store',
+        'storage/keys',
+        'type:worker/hash',
+        'http/contract',
+        'http/byte-range',
+        'http/conditional',
+        'http/pagination',
+        ...domains.map((other) => `${other}/*-queries`),
+        ...(domain === 'upload' ? ['blob/link-blob'] : []),
+        ...(domain === 'manifest' ? ['tag/delete-tag'] : []),
+      ],
+    ]),
+  ),
+};
+
+/** Only these see everything. */
+const roots = ['node', 'main'];
+
+const imports = files.flatMap(importsOf);
+
+void t.test('the test sees the program', async (t) => {
+  t.ok(files.length > 50, `${files.length} files`);
+  t.ok(
+    imports.some(({ file, target }) => file === 'http/routes' && target === 'blob/handlers'),
+    'and who imports whom',
+  );
+  t.ok(
+    imports.some(({ isTypeOnly, target }) => isTypeOnly && target === 'worker/hash'),
+    'and what for',
+  );
+});
+
+void t.test('imports between folders', async (t) => {
+  for (const { file, target, isOurs, isTypeOnly } of imports) {
+    const folder = file.split('/', 1)[0] ?? '';
+    const rules = allowed[folder];
+    if (!isOurs || rules === undefined || target.startsWith(`${folder}/`)) continue;
+    const fits = rules.some((rule) => {
+      if (rule.startsWith('type:')) return isTypeOnly && target === rule.slice(5);
+      if (rule.includes('*')) return target.startsWith(rule.slice(0, rule.indexOf('*'))) && target.endsWith('-queries');
+      return rule.endsWith('/') ? target.startsWith(rule) : target === rule;
+    });
+    if (!fits) t.fail(`${file} imports ${target}`);
+  }
+  t.strictSame(
+    imports.filter(({ file, target, isOurs }) => isOurs && roots.includes(target) && !roots.includes(file)),
+    [],
+    'nobody imports node.ts or main.ts',
+  );
+});
+
+void t.test('who may import what is not ours', async (t) => {
+  const importers = (name: string) => [...new Set(imports.filter(({ target }) => target === name).map(({ file }) => file))];
+  t.strictSame(importers('uWebSockets.js'), ['http/uws-server'], 'uWebSockets.js');
+  const ofOci = imports.filter(({ file, isOurs }) => file.startsWith('oci/') && !isOurs);
+  t.strictSame(ofOci, [], 'the vocabulary needs nothing');
+});
+
+void t.test('the environment is read in one place', async (t) => {
+  const readers = files.filter((file) => /process\.env|process\['env'\]/.test(read(file)) && file !== 'start.mjs');
+  t.strictSame([...readers].sort(), ['config.ts', 'http/uws-server.ts']);
+  const mentions = read('http/uws-server.ts').match(/process\.env.*/g) ?? [];
+  t.ok(
+    mentions.every((line) => /^process\.env\['UWS_HTTP_MAX_HEADERS_SIZE'\] = '\d+';$/.test(line)),
+    'but for what a binary wants to be told',
+  );
+});
+
+void t.test('names', async (t) => {
+  const folders = new Set(files.flatMap((file) => path.dirname(file).split(path.sep)));
+  t.strictSame(
+    [...folders].filter((name) => /^(utils?|helpers?|common|services?|managers?|misc|lib|shared)$/.test(name)),
+    [],
+    'no folder for whatever does not fit elsewhere',
+  );
+  t.strictSame(
+    files.filter((file) => /\b(TODO|FIXME|XXX)\b/.test(read(file))),
+    [],
+    'nothing is left to do',
+  );
+  t.strictSame(
+    files.filter((file) => !read(file).slice(0, 300).includes('SPDX-License-Identifier: EUPL-1.2')),
+    [],
+    'every file says whose it is',
+  );
+});
+
+function read(file: string): string {
+  return readFileSync(path.join(source, file), 'utf8');
+}
+
+function importsOf(name: string): Import[] {
+  const file = name.replace(/\.(ts|mjs)$/, '');
+  const tree = ts.createSourceFile(name, read(name), ts.ScriptTarget.Latest, true);
+  const found: Import[] = [];
+  const add = (specifier: ts.Node | undefined, isTypeOnly: boolean): void => {
+    if (specifier === undefined || !ts.isStringLiteral(specifier)) return;
+    const isOurs = specifier.text.startsWith('.');
+    const target = isOurs ? path.posix.join(path.posix.dirname(file), specifier.text).replace(/\.js$/, '') : specifier.text;
+    found.push({ file, target, isOurs, isTypeOnly });
+  };
+  const visit = (node: ts.Node): void => {
+    if (ts.isImportDeclaration(node)) add(node.moduleSpecifier, isTypeImport(node));
+    else if (ts.isExportDeclaration(node)) add(node.moduleSpecifier, node.isTypeOnly);
+    else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) add(node.arguments[0], false);
+    else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) add(node.argument.literal, true);
+    ts.forEachChild(node, visit);
+  };
+  visit(tree);
+  return found;
+}
+
+function isTypeImport({ importClause }: ts.ImportDeclaration): boolean {
+  if (importClause === undefined) return false;
+  const { namedBindings } = importClause;
+  if (importClause.isTypeOnly) return true;
+  return (
+    importClause.name === undefined &&
+    namedBindings !== undefined &&
+    ts.isNamedImports(namedBindings) &&
+    namedBindings.elements.every((element) => element.isTypeOnly)
+  );
+}
