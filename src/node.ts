@@ -53,15 +53,17 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       log.warn(`hashing with hash-wasm, at about a quarter of the speed: ${addonProblem() ?? 'as configured'}`);
     const workers = openWorkerPool(config.workers.threads, config.workers.hash);
     closers.push(() => workers.close());
-    const { database, connection, embedded } = await connect(config, log, onFatal, closers);
+    const { database, place, embedded } = await connect(config, log, onFatal, closers);
     const store = await openStore(config, workers, embedded);
-    await migrate(database.writes);
     const membership = await joinCluster(database.writes, version, embedded);
     closers.push(() => membership.leave());
     const { rows } = await database.writes.query<{ id: string }>('SELECT id FROM cluster');
     await claimStore(store, rows[0]?.id ?? '');
 
     const journal: Journal = { writes: database.writes, store, node: membership, active: new Set() };
+    // What a node before this one left in doubt is decided before anybody asks.
+    const onExpiryError = (error: unknown): void => log.error({ err: error }, 'a pending write could not be ended');
+    await expireWrites(journal, onExpiryError).catch(onExpiryError);
     const jobs = startJobs(config, log, journal, () => membership.beat());
     closers.push(() => Promise.all(jobs.map((job) => job.stop())));
 
@@ -95,7 +97,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     };
     closers.push(drain);
     log.info(
-      { engine: server.engine, hash: hasher.implementation, database: connection, store: `${store.kind} ${store.location}`, version },
+      { engine: server.engine, hash: hasher.implementation, database: place, store: `${store.kind} ${store.location}`, version },
       `listening on ${config.server.tls === undefined ? 'http' : 'https'}://${hostForUrl(config.server.bind_address)}:${server.port}`,
     );
     return { port: server.port, close: closeAll };
@@ -108,7 +110,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
 interface Connected {
   readonly database: Database;
   /** For the log; without credentials. */
-  readonly connection: string;
+  readonly place: string;
   readonly embedded: boolean;
 }
 
@@ -118,7 +120,8 @@ async function connect(
   onFatal: (reason: string) => void,
   closers: (() => Promise<unknown>)[],
 ): Promise<Connected> {
-  const open = (connection: Connection): Database => {
+  const open = async (connection: Connection): Promise<Database> => {
+    await migrate(connection);
     const database = openDatabase(connection, (error) => log.warn({ err: error }, 'a database connection was lost'));
     closers.push(() => database.close());
     return database;
@@ -126,7 +129,7 @@ async function connect(
   const { url } = config.database;
   if (url !== undefined) {
     const { host, pathname } = new URL(url);
-    return { database: open(url), connection: `postgres ${host}${pathname}`, embedded: false };
+    return { database: await open(url), place: `postgres ${host}${pathname}`, embedded: false };
   }
   const dataDirectory = config.database.embedded.data_dir;
   const postgres = await startEmbeddedPostgres({
@@ -136,7 +139,7 @@ async function connect(
   });
   closers.push(() => postgres.stop());
   postgres.onExit((reason) => onFatal(`the embedded Postgres has ended: ${reason}`));
-  return { database: open(postgres.connection), connection: `embedded ${dataDirectory}`, embedded: true };
+  return { database: await open(postgres.connection), place: `embedded ${dataDirectory}`, embedded: true };
 }
 
 /** An embedded Postgres that finds its disk full ends; it is left some room of what blobs would fill. */

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { readdir, readFile } from 'node:fs/promises';
-import type pg from 'pg';
+import { Client } from 'pg';
+import { clientOptions, type Connection } from './pool.js';
 
 const directory = new URL('./migrations/', import.meta.url);
 /** Any number, the same for all nodes: one of them migrates while the others wait. */
@@ -11,9 +12,11 @@ const migrationLock = 4_872_100_915;
 const breaking = /^-- breaking$/m;
 
 /** Brings the schema up to what this version needs; each file of `migrations/` in a transaction of its own, in the order of their numbers. */
-export async function migrate(pool: pg.Pool): Promise<void> {
+export async function migrate(connection: Connection): Promise<void> {
   const files = (await readdir(directory)).filter((name) => /^\d{4}_.+\.sql$/.test(name)).sort();
-  const client = await pool.connect();
+  // A connection of its own: without the limits of the pools, since a migration takes as long as it takes.
+  const client = new Client({ ...clientOptions(connection), application_name: 'ha-registry migrate' });
+  await client.connect();
   try {
     await client.query('SELECT pg_advisory_lock($1)', [migrationLock]);
     await client.query(
@@ -28,11 +31,11 @@ export async function migrate(pool: pg.Pool): Promise<void> {
     for (const name of files) if (!applied.has(numberOf(name))) await apply(client, name);
   } finally {
     // Ending the connection gives the lock back, whatever state it is in.
-    client.release(true);
+    await client.end();
   }
 }
 
-async function apply(client: pg.PoolClient, name: string): Promise<void> {
+async function apply(client: Client, name: string): Promise<void> {
   const sql = await readFile(new URL(name, directory), 'utf8');
   try {
     await client.query('BEGIN');

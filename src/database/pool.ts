@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { Pool, type ClientBase } from 'pg';
+import { Pool, type ClientBase, type ClientConfig } from 'pg';
 
 /** A pool, or one connection that holds a transaction: whatever can run a statement. */
 export type Queryer = Pick<Pool, 'query'> | Pick<ClientBase, 'query'>;
@@ -18,6 +18,8 @@ export type Connection = string | { readonly host: string; readonly port: number
 const readConnections = 3;
 const writeConnections = 16;
 const connectTimeoutMs = 10_000;
+/** Longer than any statement may take: a server that vanished without a word is given up. */
+const queryTimeoutMs = 40_000;
 
 /** Session settings of every connection: nothing may hold a lock for long, and a half-dead peer is noticed. */
 const sessionOptions = [
@@ -31,12 +33,13 @@ const sessionOptions = [
 export function openDatabase(connection: Connection, onError: (error: Error) => void): Database {
   const open = (max: number, name: string): Pool => {
     const pool = new Pool({
-      ...(typeof connection === 'string' ? { connectionString: connection } : connection),
+      ...clientOptions(connection),
       max,
       application_name: `ha-registry ${name}`,
       options: sessionOptions,
       keepAlive: true,
       connectionTimeoutMillis: connectTimeoutMs,
+      query_timeout: queryTimeoutMs,
       idleTimeoutMillis: 0,
     });
     // Without these listeners a Postgres that stops would end the process.
@@ -53,4 +56,9 @@ export function openDatabase(connection: Connection, onError: (error: Error) => 
       await Promise.allSettled([reads.end(), writes.end()]);
     },
   };
+}
+
+/** For `pg`. On a socket of our own there is no TLS, whatever the environment says. */
+export function clientOptions(connection: Connection): ClientConfig {
+  return typeof connection === 'string' ? { connectionString: connection } : { ...connection, ssl: false };
 }

@@ -163,7 +163,6 @@ export class UwsExchange implements Request, Swept {
 
   #answerLater(pending: Promise<Reply>): void {
     this.#watch();
-    void this.remoteAddress;
     void this.clientCertificate;
     pending.then(
       (reply) => this.#answer(reply, false),

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import { asRegistryError, isConnectionLoss, isTransient, sqlState, sqlStateOf, unavailable } from '../database/failures.js';
 import type { BlobStore } from '../storage/blob-store.js';
@@ -37,13 +38,15 @@ export type Prepared<Outcome> =
 export async function writeEntries<Outcome>(journal: Journal, prepare: () => Promise<Prepared<Outcome>>): Promise<Outcome> {
   let last: unknown;
   for (let attempt = 1; attempt <= mostAttempts; attempt++) {
+    if (attempt > 1) await delay(Math.random() * pauseMs * attempt);
     const owner = journal.node.id;
+    const since = performance.now();
     const prepared = await prepareOnce(prepare);
     if (prepared === undefined) continue;
     if ('done' in prepared) return prepared.done;
     journal.active.add(prepared.sequence);
     try {
-      const result = await writeOnce(journal, owner, prepared);
+      const result = await writeOnce(journal, owner, prepared, since);
       if (result === 'committed') return prepared.outcome;
       last = result.failure;
     } finally {
@@ -55,6 +58,10 @@ export async function writeEntries<Outcome>(journal: Journal, prepare: () => Pro
 }
 
 const mostAttempts = 5;
+/** Writers that collided do not meet again at once. */
+const pauseMs = 20;
+/** Half of what `setOutcomeUnknown` waits before it gives up a write of this node. */
+const certainWithinMs = 60_000;
 /** Objects are begun within this time of their intent: whoever expires the intent counts on it. */
 const objectsWithinMs = 60_000;
 
@@ -69,7 +76,12 @@ async function prepareOnce<Outcome>(prepare: () => Promise<Prepared<Outcome>>): 
 
 type Writable = Exclude<Prepared<unknown>, { readonly done: unknown }>;
 
-async function writeOnce(journal: Journal, owner: string, prepared: Writable): Promise<'committed' | { readonly failure: unknown }> {
+async function writeOnce(
+  journal: Journal,
+  owner: string,
+  prepared: Writable,
+  since: number,
+): Promise<'committed' | { readonly failure: unknown }> {
   try {
     await putObjects(journal.store, prepared);
   } catch (failure) {
@@ -82,8 +94,8 @@ async function writeOnce(journal: Journal, owner: string, prepared: Writable): P
   } catch (failure) {
     const lost = isConnectionLoss(failure);
     const withdrawn = await withdraw(journal, owner, prepared, false);
-    // Its answer was lost, but the pending row, which while we are a node only the commit removes, is gone.
-    return lost && withdrawn === false ? 'committed' : { failure };
+    // Its answer was lost, but the pending row is gone, which while we are a node only the commit removes; or our own expiry, much later.
+    return lost && withdrawn === false && performance.now() - since < certainWithinMs ? 'committed' : { failure };
   }
 }
 

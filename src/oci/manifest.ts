@@ -48,7 +48,8 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
     case mediaTypes.dockerList: {
       const entries = descriptors(json['manifests'], 'manifests');
       const children = entries.filter((entry) => isManifestMediaType(entry.mediaType));
-      const blobs = entries.filter((entry) => !isManifestMediaType(entry.mediaType));
+      const asChild = new Set(children.map((entry) => entry.digest));
+      const blobs = entries.filter((entry) => !asChild.has(entry.digest));
       return { ...common, artifactType, children: digestsOf(children), blobs: digestsOf(blobs) };
     }
     case mediaTypes.ociManifest:
