@@ -12,7 +12,16 @@ import type { RepositoryName } from '../oci/repository-name.js';
 import { dataKey } from '../storage/keys.js';
 import type { Hasher } from '../worker/hash.js';
 import type { BufferPool } from './buffer-pool.js';
-import { acquireSession, endSession, findSessionBytes, insertSession, moveSession, reserveData, saveSession } from './session-queries.js';
+import {
+  acquireSession,
+  endSession,
+  findSessionBytes,
+  hastenTrash,
+  insertSession,
+  moveSession,
+  reserveData,
+  saveSession,
+} from './session-queries.js';
 import { UploadWriter, type UploadState } from './upload-writer.js';
 
 export interface Uploads {
@@ -171,11 +180,14 @@ export class ActiveUpload {
 
   /** After a failure: lets go of the session as far as it has come, or ends it where nobody could or should go on with it. */
   private async keep(error: unknown, complete?: UploadState): Promise<void> {
-    if (sqlStateOf(error) === sqlState.otherWriter) return;
     await this.writer.settled();
     await this.endCheckpoints();
     const wrong = error instanceof RegistryError && error.code === 'DIGEST_INVALID';
     try {
+      if (sqlStateOf(error) === sqlState.otherWriter) {
+        await hastenTrash(this.uploads.journal.writes, dataKey(this.session.dataUuid));
+        return;
+      }
       // A full disk gets its bytes back.
       if (wrong || !this.session.resumable || isDiskFull(error)) {
         await endSession(this.uploads.journal.writes, this.session.id, this.session.revision);

@@ -25,8 +25,10 @@ export type Settings = Record<string, unknown> & { readonly server?: object };
 
 /** Runs a suite against a new node of each engine, each with a database of its own. */
 export function onBothEngines(settings: Settings, suite: (t: Test, node: WireNode) => Promise<void> | void): void {
+  // Much of a suite is waiting.
+  t.jobs = 2;
   for (const engine of engines) {
-    void t.test(engine, async (t) => {
+    void t.test(engine, { buffered: true }, async (t) => {
       const node = await startWireNode(engine, settings);
       t.teardown(() => stopWireNode(node));
       await suite(t, node);
