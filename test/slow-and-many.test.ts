@@ -30,10 +30,12 @@ for (const engine of engines) {
   void t.test(engine, { buffered: true }, async (t) => {
     const node = await startWireNode(engine);
     t.teardown(() => stopWireNode(node));
+    // All at once, as far as tap is concerned.
+    t.jobs = 3;
     await Promise.all([
-      t.test('30 s for 30 KB up', (t) => slowUpload(t, node)),
-      t.test('30 s for 30 KB down', (t) => slowDownload(t, node)),
-      t.test('fifty clients push one image', (t) => fiftyClients(t, node)),
+      t.test('30 s for 30 KB up', { buffered: true }, (t) => slowUpload(t, node)),
+      t.test('30 s for 30 KB down', { buffered: true }, (t) => slowDownload(t, node)),
+      t.test('fifty clients push one image', { buffered: true }, (t) => fiftyClients(t, node)),
     ]);
     await t.test('deletions between pushes', (t) => interleavings(t, node));
     await t.test('deletions between pulls', (t) => pullsMeanwhile(t, node));

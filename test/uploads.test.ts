@@ -20,14 +20,15 @@ import {
 const KiB = 1024;
 
 onBothEngines({ uploads: { expire_after: '1h' } }, async (t, node) => {
+  t.jobs = 4;
   await Promise.all([
-    t.test('a session is told', (t) => told(t, node.client)),
-    t.test('order', (t) => order(t, node.client)),
-    t.test('malformed chunks', (t) => malformed(t, node.client)),
-    t.test('two writers', (t) => twoWriters(t, node.client)),
-    t.test('a client that vanishes', (t) => vanishing(t, node.client)),
-    t.test('tails of every size', (t) => tails(t, node.client)),
-    t.test('expiry', (t) => expiry(t, node.engine)),
+    t.test('a session is told', { buffered: true }, (t) => told(t, node.client)),
+    t.test('order', { buffered: true }, (t) => order(t, node.client)),
+    t.test('malformed chunks', { buffered: true }, (t) => malformed(t, node.client)),
+    t.test('two writers', { buffered: true }, (t) => twoWriters(t, node.client)),
+    t.test('a client that vanishes', { buffered: true }, (t) => vanishing(t, node.client)),
+    t.test('tails of every size', { buffered: true }, (t) => tails(t, node.client)),
+    t.test('expiry', { buffered: true }, (t) => expiry(t, node.engine)),
   ]);
   await t.test('no data object stays', (t) => nothingStays(t, node));
 });
