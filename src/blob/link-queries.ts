@@ -26,7 +26,7 @@ export function openLinks(reads: Queryer): Links {
     const { rows } = await reads.query<[string, string, string]>({
       name: 'find-links',
       text: `SELECT k.i, b.uuid, b.size FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
-             JOIN repositories r ON r.name = k.name
+             JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
              JOIN repository_blobs rb ON rb.repository_id = r.id AND rb.digest = k.digest
              JOIN blobs b ON b.digest = rb.digest AND b.uuid = rb.uuid AND NOT b.damaged`,
       values: [keys.map((key) => key.repository), `{${keys.map((key) => digestToArrayElement(key.digest)).join(',')}}`],

@@ -28,6 +28,11 @@ const sessionOptions = [
   '-c idle_in_transaction_session_timeout=30s',
   '-c timezone=UTC',
   '-c jit=off',
+  // Every statement here finds its rows by an index, and must do so also before a table has statistics: a scan chosen while it was empty stays until it is analyzed.
+  '-c plan_cache_mode=force_generic_plan',
+  '-c enable_seqscan=off',
+  '-c enable_hashjoin=off',
+  '-c enable_mergejoin=off',
 ].join(' ');
 
 export function openDatabase(connection: Connection, onError: (error: Error) => void): Database {
