@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** The only reader of the environment and of the configuration file. */
-import { readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import { isNode, LineCounter, parseDocument, visit, type Document } from 'yaml';
@@ -16,30 +16,49 @@ export class ConfigurationError extends Error {
   override readonly name = 'ConfigurationError';
 }
 
-const sizeUnits: Record<string, number> = { '': 1, KB: 1e3, MB: 1e6, GB: 1e9, KIB: KiB, MIB: MiB, GIB: 1024 * MiB };
+const sizeUnits: Record<string, number> = {
+  '': 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KIB: KiB,
+  MIB: MiB,
+  GIB: 1024 * MiB,
+  TIB: 1024 * 1024 * MiB,
+};
 const durationUnits: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** `4MiB`, `500 KB`, or a number of bytes. */
-const size = z.union([z.number(), z.string()]).transform((value, context) => {
-  const match = /^(\d+(?:\.\d+)?)\s*([KMG]i?B)?$/i.exec(String(value));
+const size = z.unknown().transform((value, context) => {
+  const match = /^(\d+(?:\.\d+)?)\s*([KMGT]i?B)?$/i.exec(String(value));
   const bytes = match === null ? Number.NaN : Math.round(Number(match[1]) * (sizeUnits[(match[2] ?? '').toUpperCase()] ?? Number.NaN));
   if (!Number.isSafeInteger(bytes)) context.addIssue('expected a size such as 4MiB, or a number of bytes');
   return bytes;
 });
 
 /** `30s`, `24h`; in milliseconds. */
-const duration = z.string().transform((value, context) => {
-  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/.exec(value);
+const duration = z.unknown().transform((value, context) => {
+  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/.exec(typeof value === 'string' ? value : '');
   if (match === null) context.addIssue('expected a duration such as 30s, 5m or 24h');
   return match === null ? Number.NaN : Math.round(Number(match[1]) * (durationUnits[match[2] ?? ''] ?? Number.NaN));
 });
 
 /** Also from text, since `${PORT}` is text. */
 const integer = (minimum: number, maximum: number) =>
-  z
-    .union([z.number(), z.string().regex(/^\d+$/, 'expected a whole number').transform(Number)])
-    .pipe(z.number().int().min(minimum).max(maximum));
-const flag = z.union([z.boolean(), z.enum(['true', 'false']).transform((value) => value === 'true')]);
+  z.unknown().transform((value, context) => {
+    const number = typeof value === 'number' || (typeof value === 'string' && /^\d{1,15}$/.test(value)) ? Number(value) : Number.NaN;
+    if (!Number.isSafeInteger(number) || number < minimum || number > maximum) {
+      context.addIssue(`expected a whole number from ${minimum} to ${maximum}`);
+    }
+    return number;
+  });
+const flag = z.unknown().transform((value, context) => {
+  if (![true, false, 'true', 'false'].includes(value as string | boolean)) context.addIssue('expected true or false');
+  return value === true || value === 'true';
+});
+const origin = z.string().regex(/^(\*|https?:\/\/[^/\s]+)$/, 'expected an origin such as https://ui.example, or *');
+
 const path = z
   .string()
   .min(1)
@@ -48,7 +67,17 @@ const path = z
 const atLeast = (minimumBytes: number, text: string) =>
   size.refine((bytes) => Number.isNaN(bytes) || bytes >= minimumBytes, `expected at least ${text}`);
 
-const tls = z.strictObject({ server_certificate_bundle: path, server_private_key: path });
+const readableFile = path.refine(isReadable, 'the file cannot be read');
+const tls = z.strictObject({ server_certificate_bundle: readableFile, server_private_key: readableFile });
+
+function isReadable(file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 const schema = z.strictObject({
   server: z
@@ -59,10 +88,10 @@ const schema = z.strictObject({
       reuse_port: flag.default(false),
       receive_buffer: atLeast(4 * KiB, '4KiB').default(256 * KiB),
       max_connections: integer(1, 1_000_000).default(10_000),
-      idle_timeout: duration.default(60_000),
+      idle_timeout: duration.refine((ms) => Number.isNaN(ms) || ms >= 1_000, 'expected at least 1s').default(60_000),
       minimum_rate: size.default(256),
       drain_timeout: duration.default(30_000),
-      allowed_origins: z.array(z.string()).default([]),
+      allowed_origins: z.preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(origin)).default([]),
       tls: tls.optional(),
     })
     .prefault({}),
@@ -159,8 +188,11 @@ function withOverrides(value: unknown, { host, port }: Overrides): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
   const { server } = value as { server?: unknown };
   if (host === undefined && port === undefined) return value;
-  const base = typeof server === 'object' && server !== null ? server : {};
-  return { ...value, server: { ...base, ...(host === undefined ? {} : { bind_address: host }), ...(port === undefined ? {} : { port }) } };
+  if (server !== undefined && (typeof server !== 'object' || server === null)) return value;
+  return {
+    ...value,
+    server: { ...server, ...(host === undefined ? {} : { bind_address: host }), ...(port === undefined ? {} : { port }) },
+  };
 }
 
 /** `file:line: key: what is wrong`. Values are not repeated: they may be secrets. */
@@ -192,6 +224,7 @@ function offsetOf(document: Document, keys: readonly PropertyKey[]): number | un
 }
 
 function complete(parsed: Parsed, root: string | undefined): Config {
+  if (root === '') throw new ConfigurationError('--root: expected a directory');
   const directory = resolve(root ?? 'data');
   const config: Config = {
     ...parsed,

@@ -7,7 +7,7 @@ import { mkdir, stat } from 'node:fs/promises';
 import { openLinks } from './blob/link-queries.js';
 import { childEnvironment, type Config } from './config.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
-import { asRegistryError } from './database/failures.js';
+import { asRegistryError, isConnectionLoss } from './database/failures.js';
 import { migrate } from './database/migrate.js';
 import { openDatabase, type Connection, type Database } from './database/pool.js';
 import { chooseEngine } from './http/choose-engine.js';
@@ -121,7 +121,12 @@ async function connect(
   closers: (() => Promise<unknown>)[],
 ): Promise<Connected> {
   const open = async (connection: Connection): Promise<Database> => {
-    await migrate(connection);
+    await migrate(connection).catch((error: unknown) => {
+      if (!isConnectionLoss(error)) throw error;
+      throw new Error(`the database cannot be reached (database.url): ${error instanceof Error ? error.message : String(error)}`, {
+        cause: error,
+      });
+    });
     const database = openDatabase(connection, (error) => log.warn({ err: error }, 'a database connection was lost'));
     closers.push(() => database.close());
     return database;

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { BatchedRead } from '../database/batched-read.js';
-import { digestToArrayElement, digestToColumn } from '../database/columns.js';
+import { digestsToColumn, digestToColumn, namesToColumn } from '../database/columns.js';
 import type { Queryer } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/repository-name.js';
@@ -23,17 +23,17 @@ export type Links = BatchedRead<LinkKey, LinkedBlob | undefined>;
 /** Which data a repository's digest is read from; undefined when the repository is not linked to it. */
 export function openLinks(reads: Queryer): Links {
   return new BatchedRead(async (keys) => {
-    const { rows } = await reads.query<[string, string, string]>({
+    const { rows } = await reads.query<[position: number, uuid: string, size: string]>({
       name: 'find-links',
-      text: `SELECT k.i, b.uuid, b.size FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
+      text: `SELECT k.i::int, b.uuid, b.size FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
              JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
              JOIN repository_blobs rb ON rb.repository_id = r.id AND rb.digest = k.digest
              JOIN blobs b ON b.digest = rb.digest AND b.uuid = rb.uuid AND NOT b.damaged`,
-      values: [keys.map((key) => key.repository), `{${keys.map((key) => digestToArrayElement(key.digest)).join(',')}}`],
+      values: [namesToColumn(keys.map((key) => key.repository)), digestsToColumn(keys.map((key) => key.digest))],
       rowMode: 'array',
     });
     const found: (LinkedBlob | undefined)[] = Array.from({ length: keys.length });
-    for (const [position, uuid, size] of rows) found[Number(position) - 1] = { uuid, size: Number(size) };
+    for (const [position, uuid, size] of rows) found[position - 1] = { uuid, size: Number(size) };
     return found;
   });
 }

@@ -24,7 +24,7 @@ export class BatchedRead<Key, Value> {
   }
 
   private schedule(): void {
-    if (this.scheduled || this.inFlight >= batchesInFlight) return;
+    if (this.scheduled || this.inFlight >= batchesInFlight || (this.inFlight > 0 && this.waiting.length < worthASecond)) return;
     this.scheduled = true;
     setImmediate(() => {
       this.scheduled = false;
@@ -49,5 +49,10 @@ export class BatchedRead<Key, Value> {
 
 /** Two: one is parsed here while the other is executed there. More would only make them smaller. */
 const batchesInFlight = 2;
+/**
+ * While one is on its way, so many must wait before another follows it: otherwise the first few of a burst go alone, and what a batch costs (a wake-up of Postgres
+ * above all) is paid for them.
+ */
+const worthASecond = 16;
 /** Bounds the time of one query; a burst beyond it simply makes the next batch. */
 const largestBatch = 256;

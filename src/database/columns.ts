@@ -16,8 +16,13 @@ export function digestFromText(text: string): Digest {
 }
 
 /** An element of a bytea[] parameter, in the text form that an array of many parses fastest. */
-export function digestToArrayElement(digest: Digest): string {
+function digestToArrayElement(digest: Digest): string {
   return `"\\\\x${algorithmByte[algorithmOf(digest)]}${hexOf(digest)}"`;
+}
+
+/** A text[] parameter of names that are checked already, so that none has a character that an array's text form would have to escape. */
+export function namesToColumn(names: readonly string[]): string {
+  return names.length === 0 ? '{}' : `{"${names.join('","')}"}`;
 }
 
 export function digestsToColumn(digests: readonly Digest[]): string {

@@ -36,6 +36,11 @@ const sessionOptions = [
 ].join(' ');
 
 export function openDatabase(connection: Connection, onError: (error: Error) => void): Database {
+  let closing = false;
+  // While closing, what is left of the connections may be cut: that is no loss.
+  const onLoss = (error: Error): void => {
+    if (!closing) onError(error);
+  };
   const open = (max: number, name: string): Pool => {
     const pool = new Pool({
       ...clientOptions(connection),
@@ -48,8 +53,8 @@ export function openDatabase(connection: Connection, onError: (error: Error) => 
       idleTimeoutMillis: 0,
     });
     // Without these listeners a Postgres that stops would end the process.
-    pool.on('error', onError);
-    pool.on('connect', (client) => client.on('error', onError));
+    pool.on('error', onLoss);
+    pool.on('connect', (client) => client.on('error', onLoss));
     return pool;
   };
   const reads = open(readConnections, 'reads');
@@ -58,6 +63,7 @@ export function openDatabase(connection: Connection, onError: (error: Error) => 
     reads,
     writes,
     async close() {
+      closing = true;
       await Promise.allSettled([reads.end(), writes.end()]);
     },
   };

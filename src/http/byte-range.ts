@@ -9,6 +9,8 @@ export interface ByteRange {
 
 /** More ranges than this in one request are not worth an answer in parts. */
 const mostRanges = 1024;
+/** Who asks for the same bytes over and over gets the whole, once. */
+const mostOverlap = 4;
 const specGrammar = /^(\d{1,16})-(\d{1,16})?$|^-(\d{1,16})$/;
 
 /**
@@ -19,6 +21,7 @@ export function parseRange(header: string | undefined, size: number): ByteRange[
   // Of nothing, every range is all of it: clients that fetch in parallel ask `bytes=0-` of any blob.
   if (header === undefined || size === 0 || !/^bytes=/i.test(header)) return undefined;
   const ranges: ByteRange[] = [];
+  let asked = 0;
   const specs = header.slice(6).split(',');
   if (specs.length > mostRanges) return undefined;
   for (const spec of specs) {
@@ -28,8 +31,11 @@ export function parseRange(header: string | undefined, size: number): ByteRange[
     const start = suffix === undefined ? Number(first) : Math.max(0, size - Number(suffix));
     const end = last === undefined ? size : Math.min(size, Number(last) + 1);
     // A last before its first makes the whole header invalid; the specification's suite wants 416 for it.
-    if (start < end && suffix !== '0') ranges.push({ start, end });
+    if (start >= end || suffix === '0') continue;
+    ranges.push({ start, end });
+    asked += end - start;
   }
+  if (ranges.length > 1 && asked > mostOverlap * size) return undefined;
   return ranges;
 }
 

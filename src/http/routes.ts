@@ -63,19 +63,25 @@ const endpoints: { readonly [Kind in Resource['kind']]: Readonly<Record<string, 
 
 /** The handler that both engines call. Whatever happens inside, it answers. */
 export function createHandler(registry: Registry): Handler {
-  return async (request) => {
+  return (request) => {
     const startedAt = performance.now();
-    let reply: Reply;
+    const finish = (reply: Reply): Reply => finishReply(registry, request, reply, startedAt);
+    const fail = (error: unknown): Reply => finish(errorReply(registry, request, error));
     try {
-      reply = await dispatch(registry, request);
+      const reply = dispatch(registry, request);
+      return reply instanceof Promise ? reply.then(finish, fail) : finish(reply);
     } catch (error) {
-      reply = errorReply(registry, request, error);
+      return fail(error);
     }
-    const origin = request.header('origin');
-    if (origin !== undefined) reply = { ...reply, headers: { ...reply.headers, ...corsHeaders(origin, registry.allowedOrigins) } };
-    registry.onReply(request, reply, startedAt);
-    return reply;
   };
+}
+
+function finishReply(registry: Registry, request: Request, reply: Reply, startedAt: number): Reply {
+  const origin = request.header('origin');
+  const finished =
+    origin === undefined ? reply : { ...reply, headers: { ...reply.headers, ...corsHeaders(origin, registry.allowedOrigins) } };
+  registry.onReply(request, finished, startedAt);
+  return finished;
 }
 
 function dispatch(registry: Registry, request: Request): Promise<Reply> | Reply {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { BatchedRead } from '../database/batched-read.js';
-import { digestFromText, digestsToColumn, digestToArrayElement, digestToColumn } from '../database/columns.js';
+import { digestFromText, digestsToColumn, digestToColumn, namesToColumn } from '../database/columns.js';
 import type { Queryer } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
 import type { Manifest } from '../oci/manifest.js';
@@ -27,10 +27,10 @@ export interface ManifestReads {
 /** Up to here the bytes come along with the answer; larger ones are worth remembering in memory instead. */
 const inlineBytes = 4096;
 
-type Row = [position: string, digest: string, mediaType: string, size: number, text: string | null];
+type Row = [position: number, mediaType: string, size: number, text: string | null, digest: string];
 
 // Text, since the driver reads binary columns as strings; and as UTF-8 rather than as hex, which is twice as long.
-const columns = `k.i, m.digest::text, m.media_type, octet_length(m.bytes), CASE WHEN octet_length(m.bytes) <= ${inlineBytes} THEN convert_from(m.bytes, 'UTF8') END`;
+const columns = `k.i::int, m.media_type, octet_length(m.bytes), CASE WHEN octet_length(m.bytes) <= ${inlineBytes} THEN convert_from(m.bytes, 'UTF8') END`;
 
 /**
  * hot: bench/manifests.ts. OFFSET 0 keeps each look-up one descent of its own index, whatever the planner believes of the tables: with the plain join it scanned all
@@ -40,14 +40,14 @@ export function openManifestReads(reads: Queryer): ManifestReads {
     byTag: new BatchedRead(async (keys) => {
       const { rows } = await reads.query<Row>({
         name: 'find-manifests-by-tag',
-        text: `SELECT ${columns} FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k(name, tag, i)
+        text: `SELECT ${columns}, m.digest::text FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k(name, tag, i)
                JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
                JOIN LATERAL (SELECT digest FROM tags WHERE repository_id = r.id AND name = k.tag OFFSET 0) t ON true
                JOIN manifests m ON m.repository_id = r.id AND m.digest = t.digest`,
-        values: [keys.map((key) => key.repository), keys.map((key) => key.tag)],
+        values: [namesToColumn(keys.map((key) => key.repository)), namesToColumn(keys.map((key) => key.tag))],
         rowMode: 'array',
       });
-      return inOrder(rows, keys.length);
+      return inOrder(rows, keys.length, (row) => digestFromText(row[4]));
     }),
     byDigest: new BatchedRead(async (keys) => {
       const { rows } = await reads.query<Row>({
@@ -55,18 +55,19 @@ export function openManifestReads(reads: Queryer): ManifestReads {
         text: `SELECT ${columns} FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
                JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
                JOIN manifests m ON m.repository_id = r.id AND m.digest = k.digest`,
-        values: [keys.map((key) => key.repository), `{${keys.map((key) => digestToArrayElement(key.digest)).join(',')}}`],
+        values: [namesToColumn(keys.map((key) => key.repository)), digestsToColumn(keys.map((key) => key.digest))],
         rowMode: 'array',
       });
-      return inOrder(rows, keys.length);
+      return inOrder(rows, keys.length, (_row, index) => (keys[index] as (typeof keys)[number]).digest);
     }),
   };
 }
 
-function inOrder(rows: Row[], count: number): (FoundManifest | undefined)[] {
+function inOrder(rows: Row[], count: number, digestOf: (row: Row, index: number) => Digest): (FoundManifest | undefined)[] {
   const found: (FoundManifest | undefined)[] = Array.from({ length: count });
-  for (const [position, digest, mediaType, size, text] of rows) {
-    found[Number(position) - 1] = { digest: digestFromText(digest), mediaType, size, text: text ?? undefined };
+  for (const row of rows) {
+    const [position, mediaType, size, text] = row;
+    found[position - 1] = { digest: digestOf(row, position - 1), mediaType, size, text: text ?? undefined };
   }
   return found;
 }

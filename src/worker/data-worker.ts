@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What runs in the workers. The names of these functions are the names of the tasks in `worker-pool.ts`. */
-import { closeSync, openSync, readSync, statfsSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, statfsSync, write, writeSync } from 'node:fs';
 import { move, transferableSymbol, valueSymbol, workerData } from 'piscina';
 import { loadHasher, type HashAlgorithm, type HashChoice } from './hash.js';
 
@@ -44,19 +44,41 @@ const hasher = await loadHasher((workerData as WorkerSettings).hash);
 const readBufferBytes = 1024 * 1024;
 let readBuffer: Buffer | undefined;
 
-/** hot: bench/push-cpu.ts. Hashes the bytes while they are in the cache, then writes them. */
-export function append({ file, offset, algorithm, state, buffer, length, keepFree }: AppendTask): unknown {
+/** hot: bench/push-cpu.ts, bench/push-wall.ts. Large parts are written by libuv's threads while they are hashed here. */
+export async function append({ file, offset, algorithm, state, buffer, length, keepFree }: AppendTask): Promise<unknown> {
+  const bytes = new Uint8Array(buffer, 0, length);
+  let writing: Promise<void> | undefined;
   let result: AppendResult = { state, buffer };
   try {
-    const bytes = new Uint8Array(buffer, 0, length);
     if (keepFree !== undefined) refuseFullDisk(keepFree.path, keepFree.bytes + length);
+    if (length >= worthAThreadBytes) writing = writeFully(file, bytes, offset);
     hasher.update(algorithm, state, bytes);
-    for (let written = 0; written < length;) written += writeSync(file, bytes, written, length - written, offset + written);
+    if (writing === undefined)
+      for (let written = 0; written < length;) written += writeSync(file, bytes, written, length - written, offset + written);
+    await writing;
   } catch (error) {
+    // Until the write has ended the buffer is not ours to give back.
+    await writing?.catch(() => undefined);
     const { code = 'UNKNOWN', message } = error as NodeJS.ErrnoException;
     result = { state, buffer, failure: { code, message } };
   }
   return move({ [transferableSymbol]: [buffer], [valueSymbol]: result });
+}
+
+/** Below it the write takes less than the hop. */
+const worthAThreadBytes = 512 * 1024;
+
+function writeFully(file: number, bytes: Uint8Array, offset: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const writeOn = (written: number): void => {
+      write(file, bytes, written, bytes.byteLength - written, offset + written, (error, count) => {
+        if (error !== null) reject(error);
+        else if (written + count < bytes.byteLength) writeOn(written + count);
+        else resolve();
+      });
+    };
+    writeOn(0);
+  });
 }
 
 function refuseFullDisk(path: string, neededBytes: number): void {
