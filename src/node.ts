@@ -139,6 +139,8 @@ async function connect(
   const dataDirectory = config.database.embedded.data_dir;
   const postgres = await startEmbeddedPostgres({
     dataDirectory,
+    // An error is for the client that caused it: ours come back to this node, which answers them or logs them.
+    settings: { log_min_messages: 'fatal' },
     environment: childEnvironment(),
     log: (line) => log.warn({ postgres: line }, 'embedded Postgres'),
   });

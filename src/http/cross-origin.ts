@@ -37,9 +37,13 @@ export function refuseCrossSite(request: Request, allowedOrigins: ReadonlySet<st
   if (request.method === 'GET' || request.method === 'HEAD') return;
   const origin = request.header('origin');
   if (origin === undefined || isAllowed(origin, allowedOrigins)) return;
-  if (origin.replace(/^https?:\/\//, '') === request.header('host')) return;
+  const host = origin.replace(/^https?:\/\//, '');
+  if (host === request.header('host') && addressOrLocalhost.test(host)) return;
   throw new RegistryError('DENIED', 'this origin may not change anything here (server.allowed_origins)', { detail: origin.slice(0, 200) });
 }
+
+/** A page of this very host; under any other name it may be a stranger's page whose name was made to point here. */
+const addressOrLocalhost = /^(localhost|\d+(\.\d+){3}|\[[0-9a-f:.]+\])(:\d+)?$/;
 
 function isAllowed(origin: string, allowedOrigins: ReadonlySet<string>): boolean {
   return allowedOrigins.has(origin) || allowedOrigins.has('*');
