@@ -20,6 +20,7 @@ import { runPeriodically, type Periodic } from './jobs/periodic.js';
 import type { Journal } from './journal/write-entries.js';
 import { ManifestCache } from './manifest/manifest-cache.js';
 import { openManifestReads } from './manifest/manifest-queries.js';
+import { ReceiveBudget } from './manifest/receive-budget.js';
 import type { Log } from './observe/log.js';
 import { RegistryError } from './oci/errors.js';
 import type { BlobStore } from './storage/blob-store.js';
@@ -37,6 +38,9 @@ export interface Node {
   /** Not ready, then drained, then everything closed. Safe to call twice. */
   close(): Promise<void>;
 }
+
+/** Of the largest size; small ones are not counted. */
+const manifestsAtOnce = 16;
 
 export const version = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
@@ -77,6 +81,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
         cache: new ManifestCache(config.manifests.cache_size),
         journal,
         hasher,
+        receiving: new ReceiveBudget(manifestsAtOnce * config.manifests.max_size),
         limits: { maxSizeBytes: config.manifests.max_size, sparse: config.manifests.sparse },
       },
       health: {

@@ -23,6 +23,7 @@ import {
   type ManifestReads,
 } from './manifest-queries.js';
 import { pushManifest } from './push-manifest.js';
+import type { ReceiveBudget } from './receive-budget.js';
 
 export interface ManifestParts {
   readonly manifests: ManifestReads;
@@ -30,6 +31,7 @@ export interface ManifestParts {
   readonly cache: ManifestCache;
   readonly journal: Journal;
   readonly hasher: Hasher;
+  readonly receiving: ReceiveBudget;
   readonly limits: { readonly maxSizeBytes: number; readonly sparse: 'reject' | 'indexes' | 'accept' };
 }
 
@@ -66,9 +68,9 @@ export async function putManifest(
   { repository, reference }: ManifestPath,
   query: URLSearchParams,
 ): Promise<Reply> {
-  const { limits, hasher, journal } = parts;
+  const { limits, hasher, journal, receiving } = parts;
   const tags = tagsOf(reference, query);
-  const bytes = await limited(request, limits.maxSizeBytes);
+  const bytes = await limited(request, limits.maxSizeBytes, receiving);
   const digest = digestOf(hasher, reference.digest === undefined ? 'sha256' : algorithmOf(reference.digest), bytes);
   if (reference.digest !== undefined && reference.digest !== digest) {
     throw new RegistryError('DIGEST_INVALID', 'the manifest has another digest', {
@@ -129,12 +131,12 @@ function tagsOf(reference: Reference, query: URLSearchParams): Tag[] {
   return tags.map(parseTag);
 }
 
-async function limited(request: Request, maxSizeBytes: number): Promise<Uint8Array> {
+async function limited(request: Request, maxSizeBytes: number, receiving: ReceiveBudget): Promise<Uint8Array> {
   const tooLarge = () =>
     new RegistryError('SIZE_INVALID', `a manifest has at most ${maxSizeBytes} bytes here (manifests.max_size)`, { status: 413 });
   if (request.body.length !== undefined && request.body.length > maxSizeBytes) throw tooLarge();
   try {
-    return await request.body.bytes(maxSizeBytes);
+    return await receiving.run(request.body.length ?? maxSizeBytes, () => request.body.bytes(maxSizeBytes));
   } catch (error) {
     throw error instanceof BodyTooLarge ? tooLarge() : error;
   }
