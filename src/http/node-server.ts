@@ -71,7 +71,13 @@ async function createHttpServer({ tls, maxConnections, idleTimeoutMs }: ServerOp
   if (tls === undefined) server = createServer(limits);
   else {
     const pems = await readTlsFiles(tls);
-    server = createTlsServer({ ...limits, ...pems, handshakeTimeout: headersTimeoutMs, requestCert: pems.ca !== undefined, rejectUnauthorized: false });
+    server = createTlsServer({
+      ...limits,
+      ...pems,
+      handshakeTimeout: headersTimeoutMs,
+      requestCert: pems.ca !== undefined,
+      rejectUnauthorized: false,
+    });
   }
   server.maxConnections = maxConnections + refusedConnections;
   server.timeout = idleTimeoutMs;
