@@ -54,7 +54,7 @@ const defaultSettings: Readonly<Record<string, string>> = {
   listen_addresses: '',
   unix_socket_permissions: '0700',
   max_connections: '40',
-  shared_buffers: '64MB',
+  shared_buffers: '256MB', // holds the look-ups of some 200,000 manifests; takes memory only as it fills
   fsync: 'on',
   synchronous_commit: 'on',
   wal_level: 'minimal', // no replicas: those need an external server

@@ -21,7 +21,7 @@ export function invalidHeader({ headers }: Reply): string | undefined {
   for (const name in headers) {
     const value = headers[name];
     const wrong = typeof value === 'string' ? unprintable.test(value) : value?.some((one) => unprintable.test(one));
-    if (wrong === true || !token.test(name)) return name;
+    if (wrong === true || !isToken(name)) return name;
   }
   return undefined;
 }
@@ -29,6 +29,16 @@ export function invalidHeader({ headers }: Reply): string | undefined {
 /** The same that node:http refuses. */
 const unprintable = /[^\t\x20-\x7e\x80-\xff]/;
 const token = /^[\w!#$%&'*+.^`|~-]+$/;
+
+/** Names are few and written in our own code: each is looked at once. */
+const tokens = new Set<string>();
+
+function isToken(name: string): boolean {
+  if (tokens.has(name)) return true;
+  if (!token.test(name)) return false;
+  if (tokens.size < 100) tokens.add(name);
+  return true;
+}
 
 const statusLines = new Map<number, string>();
 
