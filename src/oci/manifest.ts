@@ -67,11 +67,6 @@ export function isManifestMediaType(mediaType: string): mediaType is ManifestMed
   return (Object.values(mediaTypes) as string[]).includes(mediaType);
 }
 
-/** One entry of an index, as far as a stored one can be trusted to have it. */
-export interface IndexEntry {
-  readonly digest: Digest;
-}
-
 /** The digests that an index lists, or none when the bytes are no index. For the tags that old clients keep referrers under. */
 export function listedIn(bytes: Uint8Array): Digest[] {
   try {

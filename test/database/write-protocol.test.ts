@@ -1,0 +1,86 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** Interleavings of the write protocol's steps that no request can be timed for: the functions themselves, on two connections. */
+import { randomUUID } from 'node:crypto';
+import { Client } from 'pg';
+import t from 'tap';
+import { migrate } from '../../src/database/migrate.js';
+import { freshDatabase } from '../support/postgres.js';
+
+const node = randomUUID();
+const tagPath = 'repositories/r/_tags/t/';
+const [m, x] = ['\\x01aa', '\\x01bb'];
+
+async function open(url: string): Promise<Client> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  return client;
+}
+
+async function one(client: Client, text: string, values: readonly unknown[]): Promise<string> {
+  const { rows } = await client.query<{ v: string }>(text, [...values]);
+  return rows[0]?.v ?? '';
+}
+
+const intend = (client: Client) => one(client, `SELECT intend($1, 'r', ARRAY[$2], NULL) AS v`, [node, `${tagPath}%`]);
+
+function commitPush(client: Client, sequence: string, digest: string): Promise<unknown> {
+  const text = `SELECT commit_manifest($1, $2, 'r', $3, 'm', '\\x7b7d', NULL, NULL, NULL, '{}', '{}', false, ARRAY['t'], $4, 'repositories/r/_tags/', ARRAY[$4 || '%'])`;
+  return client.query(text, [node, sequence, digest, `repositories/r/_manifests/${digest.slice(2)}/`]);
+}
+
+const codeOf = (work: Promise<unknown>): Promise<unknown> =>
+  work.then(
+    () => 'done',
+    (error: { code?: unknown }) => error.code,
+  );
+
+void t.test('interleavings', async (t) => {
+  const database = await freshDatabase();
+  const { url } = database;
+  await migrate(url);
+  const [a, b] = [await open(url), await open(url)];
+  t.teardown(async () => {
+    await Promise.all([a.end(), b.end()]);
+    await database.drop();
+  });
+  await a.query(`INSERT INTO nodes (id, version) VALUES ($1, 'test')`, [node]);
+  await commitPush(a, await intend(a), m);
+
+  await t.test('a tag that moved away while its old manifest was being deleted stays', async (t) => {
+    const push = await intend(a);
+    const deletion = await one(
+      b,
+      `SELECT sequence AS v FROM prepare_manifest_deletion($1, 'r', $2, 'm', 'repositories/r/_manifests/01aa/%.deleted', 'repositories/r/_tags/')`,
+      [node, m],
+    );
+    await commitPush(a, push, x);
+    const commit = b.query(
+      `SELECT commit_manifest_deletion($1, $2, 'r', $3, 'repositories/r/_manifests/01aa/', ARRAY['t'], 'repositories/r/_tags/', '{}')`,
+      [node, deletion, m],
+    );
+    t.equal(await codeOf(commit), 'HA001', 'the deletion starts again');
+    t.equal(await one(a, 'SELECT digest::text AS v FROM tags', []), x, 'the tag is where the push put it');
+  });
+
+  await t.test('a push below a deletion of its tag starts again', async (t) => {
+    const push = await intend(a);
+    const deletion = await intend(b);
+    await b.query('BEGIN');
+    await b.query(`SELECT commit_tag_deletion($1, $2, 'r', 't', $3)`, [node, deletion, tagPath]);
+    const pushed = codeOf(commitPush(a, push, m));
+    const waiting = `SELECT count(*)::text AS v FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+    while ((await one(b, waiting, [])) === '0') await b.query('SELECT pg_stat_clear_snapshot()');
+    await b.query('COMMIT');
+    t.equal(await pushed, 'HA001', 'the push starts again');
+    t.equal(await one(a, 'SELECT count(*)::text AS v FROM tags', []), '0', 'the tag is gone, as the store says');
+  });
+
+  await t.test('a pending write is nobody’s to settle once its node was declared dead', async (t) => {
+    const sequence = await intend(a);
+    await a.query('DELETE FROM nodes');
+    t.equal(await codeOf(a.query('SELECT abandon_own($1, $2, NULL)', [node, sequence])), 'HA000', 'the outcome is unknown');
+    t.equal(await codeOf(commitPush(a, sequence, m)), 'HA000', 'and it cannot be committed');
+  });
+});
