@@ -4,7 +4,7 @@
 
 /** The command line. Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong. */
 import { parseArgs } from 'node:util';
-import { ConfigurationError, loadConfig, type Config } from './config.js';
+import { ConfigurationError, loadConfig, type Config } from './config/config.js';
 import { startNode, version } from './node.js';
 import { openLog } from './observe/log.js';
 

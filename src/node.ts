@@ -5,12 +5,12 @@
 import { readFileSync } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
 import { openLinks } from './blob/link-queries.js';
-import { childEnvironment, type Config } from './config.js';
+import { childEnvironment, type Config } from './config/config.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
 import { asRegistryError, isConnectionLoss } from './database/failures.js';
 import { migrate } from './database/migrate.js';
 import { openDatabase, type Connection, type Database } from './database/pool.js';
-import { chooseEngine } from './http/choose-engine.js';
+import { chooseEngine } from './http/engine/choose-engine.js';
 import type { HttpServer } from './http/contract.js';
 import { createHandler } from './http/routes.js';
 import { emptyTrash } from './jobs/empty-trash.js';

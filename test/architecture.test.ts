@@ -87,15 +87,15 @@ void t.test('imports between folders', async (t) => {
 
 void t.test('who may import what is not ours', async (t) => {
   const importers = (name: string) => [...new Set(imports.filter(({ target }) => target === name).map(({ file }) => file))];
-  t.strictSame(importers('uWebSockets.js'), ['http/uws-server'], 'uWebSockets.js');
+  t.strictSame(importers('uWebSockets.js'), ['http/engine/uws-server'], 'uWebSockets.js');
   const ofOci = imports.filter(({ file, isOurs }) => file.startsWith('oci/') && !isOurs);
   t.strictSame(ofOci, [], 'the vocabulary needs nothing');
 });
 
 void t.test('the environment is read in one place', async (t) => {
   const readers = files.filter((file) => /process\.env|process\['env'\]/.test(read(file)) && file !== 'start.mjs');
-  t.strictSame([...readers].sort(), ['config.ts', 'http/uws-server.ts']);
-  const mentions = read('http/uws-server.ts').match(/process\.env.*/g) ?? [];
+  t.strictSame([...readers].sort(), ['config/config.ts', 'http/engine/uws-server.ts']);
+  const mentions = read('http/engine/uws-server.ts').match(/process\.env.*/g) ?? [];
   t.ok(
     mentions.every((line) => /^process\.env\['UWS_HTTP_MAX_HEADERS_SIZE'\] = '\d+';$/.test(line)),
     'but for what a binary wants to be told',

@@ -5,7 +5,7 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { ConfigurationError, loadConfig, type Overrides } from '../src/config.js';
+import { ConfigurationError, loadConfig, type Overrides } from '../src/config/config.js';
 import { temporaryDirectory } from './support/registry.js';
 
 const file = path.join(await temporaryDirectory('config-'), 'registry.yaml');

@@ -3,9 +3,9 @@
 
 /** The contract of `src/http/contract.ts`, on both engines. */
 import t from 'tap';
-import { chooseEngine } from '../../src/http/choose-engine.js';
-import { nodeServe } from '../../src/http/node-server.js';
-import { loadUws } from '../../src/http/uws-server.js';
+import { chooseEngine } from '../../src/http/engine/choose-engine.js';
+import { nodeServe } from '../../src/http/engine/node-server.js';
+import { loadUws } from '../../src/http/engine/uws-server.js';
 import { loadAddon } from '../../src/worker/addon.js';
 import { bodiesSuite } from './engine-bodies.js';
 import { lifetimeSuite } from './engine-lifetime.js';

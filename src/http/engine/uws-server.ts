@@ -3,7 +3,7 @@
 
 /** The fast engine: uWebSockets.js. The only file that imports it. What it does wrong and how it is held: `design/http-engine.md`. */
 import { createServer } from 'node:net';
-import type { Handler, HttpServer, Serve, ServerOptions, SetReceiveBuffer } from './contract.js';
+import type { Handler, HttpServer, Serve, ServerOptions, SetReceiveBuffer } from '../contract.js';
 import { Sweep } from './sweep.js';
 import { readTlsFiles } from './tls-files.js';
 import { UwsExchange, type UwsShared } from './uws-exchange.js';

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { BodyTooLarge, type BodySink } from './contract.js';
+import { BodyTooLarge, type BodySink } from '../contract.js';
 
 /** A sink that keeps a whole body. Its memory is not from Node's shared pool, so the caller may transfer what it gets. */
 export interface BodyCollector extends BodySink {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { Reply, StreamBody } from './contract.js';
+import type { Reply, StreamBody } from '../contract.js';
 
 /** A body up to this is written with its headers in one go and forgotten; a longer one is sent as the client takes it. */
 export const inlineBytes = 16 * 1024;

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What the engines answer by themselves, and for how long they go on reading what nobody wants. */
-import { errorBody, type ErrorCode } from '../oci/errors.js';
-import { BodyAborted, type Reply } from './contract.js';
+import { errorBody, type ErrorCode } from '../../oci/errors.js';
+import { BodyAborted, type Reply } from '../contract.js';
 
 export interface ErrorReply extends Reply {
   readonly body: string;

@@ -4,9 +4,9 @@
 /** One request on node:http, from its headers to the last byte of its reply. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { TLSSocket } from 'node:tls';
-import type { ByteSource } from '../storage/blob-store.js';
+import type { ByteSource } from '../../storage/blob-store.js';
 import { BodyReader, noBody, type Flow } from './body-reader.js';
-import { BodyAborted, type Handler, type Reply, type Request, type RequestBody, type ServerOptions, type StreamBody } from './contract.js';
+import { BodyAborted, type Handler, type Reply, type Request, type RequestBody, type ServerOptions, type StreamBody } from '../contract.js';
 import { discardToKeepBytes, errorReply, internalError, isDeparture, lingerBytes, lingerMs } from './refusals.js';
 import { plainAddress } from './remote-address.js';
 import { bodyLength, hasNoBody, isStream } from './reply-body.js';

@@ -3,7 +3,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
-import type { TlsFiles } from './contract.js';
+import type { TlsFiles } from '../contract.js';
 
 export interface TlsPems {
   readonly cert: Buffer;

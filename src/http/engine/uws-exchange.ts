@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** One request on uWebSockets.js, from its headers to the last byte of its reply. Nothing touches the response after that or after an abort. */
-import type { ByteSource } from '../storage/blob-store.js';
+import type { ByteSource } from '../../storage/blob-store.js';
 import { BodyReader, noBody } from './body-reader.js';
-import { BodyAborted, type Handler, type Reply, type Request, type RequestBody, type ServerOptions, type StreamBody } from './contract.js';
+import { BodyAborted, type Handler, type Reply, type Request, type RequestBody, type ServerOptions, type StreamBody } from '../contract.js';
 import { discardToKeepBytes, errorReply, internalError, isDeparture, lingerBytes, lingerMs } from './refusals.js';
 import { plainAddress } from './remote-address.js';
 import { bodyLength, hasNoBody, inlineBytes, isStream } from './reply-body.js';

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { STATUS_CODES } from 'node:http';
-import type { Reply } from './contract.js';
+import type { Reply } from '../contract.js';
 import type { UwsResponse } from './uws-response.js';
 
 /** Status line and headers. `Content-Length` and `Date` are uWS's own. */

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { Serve, SetReceiveBuffer } from './contract.js';
+import type { Serve, SetReceiveBuffer } from '../contract.js';
 import { nodeServe } from './node-server.js';
 import { loadUws } from './uws-server.js';
 

@@ -6,7 +6,7 @@
  * sink is there, or while one is full, waits in a queue.
  */
 import { collectorFor } from './body-collector.js';
-import { BodyAborted, type BodySink, type RequestBody } from './contract.js';
+import { BodyAborted, type BodySink, type RequestBody } from '../contract.js';
 
 /** Whether the engine reads from the socket. Both are called at any time and any number of times. */
 export interface Flow {

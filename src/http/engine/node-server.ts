@@ -6,7 +6,7 @@ import { createServer, STATUS_CODES, type IncomingMessage, type Server, type Ser
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, ListenOptions, Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import type { HttpServer, Serve, ServerOptions, SetReceiveBuffer } from './contract.js';
+import type { HttpServer, Serve, ServerOptions, SetReceiveBuffer } from '../contract.js';
 import { NodeExchange, type NodeShared } from './node-exchange.js';
 import { errorReply, type ErrorReply } from './refusals.js';
 import { Sweep } from './sweep.js';
