@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import type { FileHandle } from 'node:fs/promises';
-import type { Appended, DataWriter } from './blob-store.js';
+import type { Appending, DataWriter, NewPart } from './blob-store.js';
 import { syncDirectory } from './durable-directory.js';
 
 /** The tasks that are done outside the main thread. */
@@ -15,8 +15,14 @@ export interface FileWorkers {
     readonly buffer: ArrayBuffer;
     readonly length: number;
     readonly keepFree: KeepFree | undefined;
-  }): Promise<Appended>;
+  }): Promise<FileAppended>;
   hashFile(path: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array>;
+}
+
+export interface FileAppended {
+  readonly state: Uint8Array;
+  readonly buffer: ArrayBuffer;
+  readonly failure?: { readonly code: string; readonly message: string };
 }
 
 /** The disk of `path` counts as full when less than this is left. */
@@ -40,8 +46,20 @@ export class FileWriter implements DataWriter {
     this.keepFree = keepFree;
   }
 
-  append(offset: number, algorithm: 'sha256' | 'sha512', state: Uint8Array, buffer: ArrayBuffer, length: number): Promise<Appended> {
-    return this.workers.append({ file: this.file.fd, offset, algorithm, state, buffer, length, keepFree: this.keepFree });
+  /** One job of a worker does both, since the disk is as fast as the hash: what is under way together gains nothing here. */
+  append({ number, offset, algorithm, state, buffer, length }: NewPart): Appending {
+    const appended = this.workers.append({ file: this.file.fd, offset, algorithm, state, buffer, length, keepFree: this.keepFree });
+    const hashed = appended.then((done) => {
+      if (done.failure !== undefined) throw asError(done.failure);
+      return done.state;
+    });
+    hashed.catch(() => undefined);
+    const stored = appended.then((done) =>
+      done.failure === undefined
+        ? { buffer: done.buffer, part: { number, etag: '', bytes: length } }
+        : { buffer: done.buffer, failure: asError(done.failure) },
+    );
+    return { hashed, stored };
   }
 
   async sync(): Promise<void> {
@@ -63,4 +81,8 @@ export class FileWriter implements DataWriter {
     this.closed = true;
     await this.file.close();
   }
+}
+
+function asError({ code, message }: NonNullable<FileAppended['failure']>): Error {
+  return Object.assign(new Error(message), { code });
 }

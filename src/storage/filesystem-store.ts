@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, statfs, truncate, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import type { BlobStore, DataWriter } from './blob-store.js';
+import { UndeletedObjects, type BlobStore, type DataWriter, type Page, type PartRule } from './blob-store.js';
 import { DurableDirectories, syncDirectory } from './durable-directory.js';
 import { openFileSource } from './file-source.js';
 import { FileWriter, type FileWorkers, type KeepFree } from './file-writer.js';
@@ -26,7 +26,7 @@ export type DurablePut = (directories: readonly string[], temporary: string, pat
  */
 export async function openFilesystemStore(rootDirectory: string, options: FilesystemOptions): Promise<BlobStore> {
   const root = resolve(rootDirectory);
-  const temporary = join(root, 'tmp');
+  const temporary = join(root, temporaryPrefix);
   await mkdir(temporary, { recursive: true });
   await removeStale(temporary);
   const store = new FilesystemStore(root, temporary, options);
@@ -34,8 +34,20 @@ export async function openFilesystemStore(rootDirectory: string, options: Filesy
   return store;
 }
 
+const temporaryPrefix = 'tmp/';
+
+/** Any division will do; a part is worth the hop to a worker. */
+const filePartRule: PartRule = {
+  numbered: false,
+  smallestBytes: 1,
+  equal: false,
+  most: Number.MAX_SAFE_INTEGER,
+  wantedBytes: () => 4 * 1024 * 1024,
+};
+
 class FilesystemStore implements BlobStore {
   readonly kind = 'filesystem';
+  readonly parts = filePartRule;
   readonly location: string;
   private readonly temporary: string;
   private readonly workers: FileWorkers;
@@ -74,10 +86,7 @@ class FilesystemStore implements BlobStore {
     return absentAsUndefined(readFile(this.path(key)));
   }
 
-  async list(
-    prefix: string,
-    { after = '', limit = Infinity }: { readonly after?: string; readonly limit?: number } = {},
-  ): Promise<string[]> {
+  async list(prefix: string, { after = '', limit = Infinity }: Page = {}): Promise<string[]> {
     const keys: string[] = [];
     const top = prefix.slice(0, prefix.lastIndexOf('/') + 1);
     for await (const key of this.walk(top, prefix, after)) {
@@ -87,11 +96,28 @@ class FilesystemStore implements BlobStore {
     return keys;
   }
 
+  async listDirectories(prefix: string, { after = '', limit = Infinity }: Page = {}): Promise<string[]> {
+    const entries = (await absentAsUndefined(readdir(this.path(prefix), { withFileTypes: true }))) ?? [];
+    const directories = entries.filter((entry) => entry.isDirectory()).map((entry) => `${prefix}${entry.name}/`);
+    return directories
+      .filter((name) => byBytes(name, after) > 0 && name !== temporaryPrefix)
+      .sort(byBytes)
+      .slice(0, limit);
+  }
+
   async delete(keys: readonly string[]): Promise<void> {
+    const left: string[] = [];
+    let cause: unknown;
     for (const key of keys) {
-      await absentAsUndefined(unlink(this.path(key)));
-      await this.removeEmptyParents(key);
+      try {
+        await absentAsUndefined(unlink(this.path(key)));
+        await this.removeEmptyParents(key);
+      } catch (error) {
+        left.push(key);
+        cause ??= error;
+      }
     }
+    if (left.length > 0) throw new UndeletedObjects(left, cause);
   }
 
   async size(key: string): Promise<number | undefined> {
@@ -102,7 +128,19 @@ class FilesystemStore implements BlobStore {
     return openFileSource(this.path(key), start, end);
   }
 
-  async write(key: string, stored: number): Promise<DataWriter> {
+  presign(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+
+  begin(): Promise<string> {
+    return Promise.resolve('');
+  }
+
+  async abort(key: string): Promise<void> {
+    await absentAsUndefined(unlink(this.path(key)));
+  }
+
+  async write(key: string, _begun: string, stored: number): Promise<DataWriter> {
     const path = this.path(key);
     const file = await this.inDirectory(dirname(path), () => open(path, constants.O_RDWR | (stored === 0 ? constants.O_CREAT : 0), 0o644));
     return new FileWriter(file, dirname(path), this.workers, this.keepFree);
@@ -179,7 +217,8 @@ class FilesystemStore implements BlobStore {
     for (const name of names.sort(byBytes)) {
       if (name.endsWith('/')) {
         const mayHold = name.startsWith(prefix) || prefix.startsWith(name);
-        if (mayHold && (byBytes(name, after) > 0 || after.startsWith(name)) && name !== 'tmp/') yield* this.walk(name, prefix, after);
+        if (mayHold && (byBytes(name, after) > 0 || after.startsWith(name)) && name !== temporaryPrefix)
+          yield* this.walk(name, prefix, after);
       } else if (name.startsWith(prefix) && byBytes(name, after) > 0) yield name;
     }
   }

@@ -274,7 +274,7 @@ function initialState({ hasher }: Uploads, dataUuid: string, algorithm: DigestAl
 async function takeOver({ writes, node, store }: Journal, session: HeldSession, stored: number): Promise<string> {
   const own = randomUUID();
   await reserveData(writes, own);
-  if (stored > 0) await store.adopt(dataKey(session.dataUuid), stored, dataKey(own));
+  if (stored > 0) await store.adopt?.(dataKey(session.dataUuid), stored, dataKey(own));
   await moveSession(writes, node.id, session.id, session.revision, own);
   return own;
 }

@@ -116,8 +116,8 @@ export class UploadWriter implements BodySink {
     if (this.buffer === undefined && this.state.tail.byteLength > 0) await this.ready();
     if (this.filled > 0) this.submit();
     await this.settle();
-    this.data ??= await this.parts.store.write(this.state.dataKey, this.state.stored);
-    await this.data.finish(this.state.stored);
+    this.data ??= await this.parts.store.write(this.state.dataKey, '', this.state.stored);
+    await this.data.finish(this.state.stored, []);
     return { ...this.state, tail: new Uint8Array() };
   }
 
@@ -174,11 +174,12 @@ export class UploadWriter implements BodySink {
     try {
       if (this.failure !== undefined) return;
       const { dataKey, algorithm, hashState, stored } = this.state;
-      this.data ??= await this.parts.store.write(dataKey, stored);
-      const appended = await this.data.append(stored, algorithm, hashState, buffer, length);
+      this.data ??= await this.parts.store.write(dataKey, '', stored);
+      const appending = this.data.append({ number: 1, offset: stored, algorithm, state: hashState, buffer, length });
+      const appended = await appending.stored;
       home = appended.buffer;
-      if (appended.failure !== undefined) throw Object.assign(new Error(appended.failure.message), { code: appended.failure.code });
-      this.state = { ...this.state, hashState: appended.state, stored: stored + length };
+      if (appended.failure !== undefined) throw appended.failure;
+      this.state = { ...this.state, hashState: await appending.hashed, stored: stored + length };
       this.onStored(this.state);
     } catch (error) {
       this.failure ??= error instanceof Error ? error : new Error(String(error));
