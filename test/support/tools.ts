@@ -41,6 +41,7 @@ const debianPackages = {
   docker: 'docker.io',
   dockerd: 'docker.io',
   'docker-registry': 'docker-registry',
+  haproxy: 'haproxy',
   nginx: 'nginx-light',
   wrk: 'wrk',
 } as const;
