@@ -4,6 +4,7 @@
 /** The composition root: opens and wires every part in order, and closes them in reverse. */
 import { readFileSync } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { openLinks } from './blob/link-queries.js';
 import { childEnvironment, type Config } from './config/config.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
@@ -11,7 +12,8 @@ import { asRegistryError, isConnectionLoss } from './database/failures.js';
 import { migrate } from './database/migrate.js';
 import { openDatabase, type Connection, type Database } from './database/pool.js';
 import { chooseEngine } from './http/engine/choose-engine.js';
-import type { HttpServer } from './http/contract.js';
+import { clientAddressBehind, type ClientAddress } from './http/client-address.js';
+import type { Handler, HttpServer, Request, RequestObserver } from './http/contract.js';
 import { createHandler } from './http/routes.js';
 import { emptyTrash } from './jobs/empty-trash.js';
 import { expireWrites } from './jobs/expire-writes.js';
@@ -21,7 +23,17 @@ import type { Journal } from './journal/write-entries.js';
 import { ManifestCache } from './manifest/manifest-cache.js';
 import { openManifestReads } from './manifest/manifest-queries.js';
 import { ReceiveBudget } from './manifest/receive-budget.js';
+import { countCluster } from './observe/cluster-metrics.js';
 import type { Log } from './observe/log.js';
+import { getMetrics, metricsElsewhere, serveMetrics } from './observe/metrics-endpoint.js';
+import { Metrics } from './observe/metrics.js';
+import { countBatches, countBuild, countHashing, countManifestCache, countUploads } from './observe/node-metrics.js';
+import { observePools } from './observe/observed-pool.js';
+import { observeStore } from './observe/observed-store.js';
+import { together } from './observe/observers.js';
+import { logRequests, nameOf } from './observe/request-log.js';
+import { countRequests } from './observe/request-metrics.js';
+import type { Tracer } from './observe/tracer.js';
 import { RegistryError } from './oci/errors.js';
 import type { BlobStore } from './storage/blob-store.js';
 import type { FileWorkers } from './storage/file-writer.js';
@@ -30,6 +42,7 @@ import { claimStore } from './storage/owner.js';
 import { BufferPool } from './upload/buffer-pool.js';
 import { expireSessions } from './upload/session-queries.js';
 import { addonProblem, loadAddon } from './worker/addon.js';
+import { HashClock, timedHasher, type HashedSpan } from './worker/hash-clock.js';
 import { loadHasher } from './worker/hash.js';
 import { openWorkerPool } from './worker/worker-pool.js';
 
@@ -52,13 +65,23 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       await close().catch((error: unknown) => log.error({ err: error }, 'closing failed'));
   };
   try {
-    const hasher = await loadHasher(config.workers.hash);
+    const metrics = new Metrics();
+    const addressOf = clientAddressBehind(config.server.trusted_proxies);
+    const tracer = await openTracing(config, log, addressOf);
+    if (tracer !== undefined) closers.push(() => tracer.close());
+    const clock = new HashClock();
+    const onHashed =
+      tracer === undefined
+        ? undefined
+        : ({ startMs, endMs }: HashedSpan, bytes: number): void => tracer.past('hash', { 'registry.bytes': bytes }, startMs, endMs);
+    const hasher = timedHasher(await loadHasher(config.workers.hash), clock, onHashed);
     if (hasher.implementation !== 'native')
       log.warn(`hashing with hash-wasm, at about a quarter of the speed: ${addonProblem() ?? 'as configured'}`);
-    const workers = openWorkerPool(config.workers.threads, config.workers.hash);
+    const workers = openWorkerPool(config.workers.threads, config.workers.hash, clock, onHashed);
     closers.push(() => workers.close());
     const { database, place, embedded } = await connect(config, log, onFatal, closers);
-    const store = await openStore(config, workers, embedded);
+    const store = observeStore(await openStore(config, workers, embedded), metrics, tracer);
+    observePools({ reads: database.reads, writes: database.writes }, metrics, tracer);
     const membership = await joinCluster(database.writes, version, embedded);
     closers.push(() => membership.leave());
     const { rows } = await database.writes.query<{ id: string }>('SELECT id FROM cluster');
@@ -72,13 +95,21 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     closers.push(() => Promise.all(jobs.map((job) => job.stop())));
 
     let draining = false;
+    const buffers = new BufferPool(config.uploads.memory_budget);
+    const progress = { active: 0 };
+    const cache = new ManifestCache(config.manifests.cache_size);
+    const batches = countBatches(metrics, tracer);
+    countHashing(metrics, clock, workers);
+    countUploads(metrics, buffers, progress);
+    countManifestCache(metrics, cache);
+    countCluster(metrics, database.reads);
     const handler = createHandler({
-      uploads: { journal, hasher, buffers: new BufferPool(config.uploads.memory_budget) },
-      blobs: { links: openLinks(database.reads), store },
+      uploads: { journal, hasher, buffers, progress },
+      blobs: { links: openLinks(database.reads, batches), store },
       manifests: {
-        manifests: openManifestReads(database.reads),
+        manifests: openManifestReads(database.reads, batches),
         reads: database.reads,
-        cache: new ManifestCache(config.manifests.cache_size),
+        cache,
         journal,
         hasher,
         receiving: new ReceiveBudget(manifestsAtOnce * config.manifests.max_size),
@@ -92,10 +123,13 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       },
       deleteEnabled: config.delete.enabled,
       allowedOrigins: new Set(config.server.allowed_origins),
-      onFailure: (error, { method, path }) => log.error({ err: error, method, path }, 'request failed'),
-      onReply: logReplies(log),
+      metrics: config.server.metrics.port === undefined ? (request) => getMetrics(metrics, request) : metricsElsewhere,
+      onFailure: (error, request) => log.error({ err: error, ...aboutRequest(request) }, 'request failed'),
     });
-    const server = await listen(config, log, handler);
+    const observer = together(countRequests(metrics), logRequests(log, config.log.requests, addressOf), tracer?.requests);
+    await listenForMetrics(config, log, metrics, closers);
+    const server = await listen(config, log, tracer?.wrap(handler) ?? handler, observer);
+    countBuild(metrics, { version, node: process.versions.node, engine: server.engine, hash: hasher.implementation, store: store.kind });
     const drain = async (): Promise<void> => {
       draining = true;
       await server.drain(config.server.drain_timeout);
@@ -183,7 +217,26 @@ function startJobs(config: Config, log: Log, journal: Journal, beat: () => Promi
   ];
 }
 
-async function listen(config: Config, log: Log, handler: ReturnType<typeof createHandler>): Promise<HttpServer> {
+async function openTracing({ tracing }: Config, log: Log, addressOf: ClientAddress): Promise<Tracer | undefined> {
+  if (tracing.endpoint === undefined) return undefined;
+  const { openTracer } = await import('./observe/otlp-tracer.js');
+  const { endpoint, headers, sample_ratio: sampleRatio, service_name: serviceName } = tracing;
+  return openTracer({ endpoint, headers, sampleRatio, serviceName, version, instance: `${hostname()}:${process.pid}`, addressOf }, log);
+}
+
+async function listenForMetrics(config: Config, log: Log, metrics: Metrics, closers: (() => Promise<unknown>)[]): Promise<void> {
+  const { bind_address: host, port } = config.server.metrics;
+  if (port === undefined) return;
+  const server = await serveMetrics(metrics, host, port).catch((error: unknown) => {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const cause = code === 'EADDRINUSE' ? 'the port is taken' : message;
+    throw new Error(`cannot listen for metrics on ${host}:${port}: ${cause} (server.metrics.port)`, { cause: error });
+  });
+  closers.push(() => server.close());
+  log.info(`metrics on http://${hostForUrl(host)}:${server.port}/metrics`);
+}
+
+async function listen(config: Config, log: Log, handler: Handler, observer: RequestObserver): Promise<HttpServer> {
   const { server } = config;
   const { serve, reason } = await chooseEngine(server.engine, loadAddon()?.setReceiveBuffer);
   if (reason !== undefined) log.warn(`serving with node:http: ${reason}`);
@@ -199,18 +252,16 @@ async function listen(config: Config, log: Log, handler: ReturnType<typeof creat
       server.tls === undefined
         ? undefined
         : { certificateFile: server.tls.server_certificate_bundle, keyFile: server.tls.server_private_key },
-    onError: (error, { method, path }) => {
+    observer,
+    onError: (error, request) => {
       const failure = asRegistryError(error);
-      if (!(failure instanceof RegistryError)) log.error({ err: error, method, path }, 'a reply failed');
+      if (!(failure instanceof RegistryError)) log.error({ err: error, ...aboutRequest(request) }, 'a reply failed');
     },
   });
 }
 
-/** A line per request, only where the level asks for it: formatting one costs as much as answering a small pull. */
-function logReplies(log: Log): Parameters<typeof createHandler>[0]['onReply'] {
-  if (!log.isLevelEnabled('debug')) return () => undefined;
-  return ({ method, path, query, remoteAddress }, { status }, startedAt) =>
-    log.debug({ method, path, query, status, remoteAddress, ms: Math.round((performance.now() - startedAt) * 10) / 10 }, 'request');
+function aboutRequest({ id, method, path, resource }: Request): Record<string, string> {
+  return { requestId: id, method: method.slice(0, 20), ...(resource === undefined ? { path: path.slice(0, 200) } : nameOf(resource)) };
 }
 
 function hostForUrl(address: string): string {

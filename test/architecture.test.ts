@@ -16,6 +16,8 @@ interface Import {
   readonly target: string;
   readonly isOurs: boolean;
   readonly isTypeOnly: boolean;
+  /** Loaded with the file, not when `import()` is reached. */
+  readonly isStatic: boolean;
 }
 
 const domains = ['blob', 'upload', 'manifest', 'tag', 'referrer', 'repository'];
@@ -27,6 +29,17 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   database: ['oci/'],
   worker: ['oci/'],
   journal: ['oci/', 'database/', 'storage/'],
+  observe: [
+    'oci/',
+    'database/',
+    'storage/blob-store',
+    'http/contract',
+    'http/client-address',
+    'type:manifest/manifest-cache',
+    'type:upload/buffer-pool',
+    'type:worker/hash-clock',
+    'type:worker/worker-pool',
+  ],
   ...Object.fromEntries(
     domains.map((domain) => [
       domain,
@@ -88,6 +101,18 @@ void t.test('imports between folders', async (t) => {
 void t.test('who may import what is not ours', async (t) => {
   const importers = (name: string) => [...new Set(imports.filter(({ target }) => target === name).map(({ file }) => file))];
   t.strictSame(importers('uWebSockets.js'), ['http/engine/uws-server'], 'uWebSockets.js');
+  for (const name of [
+    '@opentelemetry/api',
+    '@opentelemetry/sdk-trace-node',
+    '@opentelemetry/exporter-trace-otlp-http',
+    '@opentelemetry/resources',
+  ]) {
+    t.strictSame(importers(name), ['observe/otlp-tracer'], `${name}: a node without traces does not load it`);
+  }
+  t.ok(
+    imports.every(({ target, isStatic }) => target !== 'observe/otlp-tracer' || !isStatic),
+    'nor what needs it',
+  );
   const ofOci = imports.filter(({ file, isOurs }) => file.startsWith('oci/') && !isOurs);
   t.strictSame(ofOci, [], 'the vocabulary needs nothing');
 });
@@ -129,16 +154,16 @@ function importsOf(name: string): Import[] {
   const file = name.replace(/\.(ts|mjs)$/, '');
   const tree = ts.createSourceFile(name, read(name), ts.ScriptTarget.Latest, true);
   const found: Import[] = [];
-  const add = (specifier: ts.Node | undefined, isTypeOnly: boolean): void => {
+  const add = (specifier: ts.Node | undefined, isTypeOnly: boolean, isStatic = true): void => {
     if (specifier === undefined || !ts.isStringLiteral(specifier)) return;
     const isOurs = specifier.text.startsWith('.');
     const target = isOurs ? path.posix.join(path.posix.dirname(file), specifier.text).replace(/\.js$/, '') : specifier.text;
-    found.push({ file, target, isOurs, isTypeOnly });
+    found.push({ file, target, isOurs, isTypeOnly, isStatic });
   };
   const visit = (node: ts.Node): void => {
     if (ts.isImportDeclaration(node)) add(node.moduleSpecifier, isTypeImport(node));
     else if (ts.isExportDeclaration(node)) add(node.moduleSpecifier, node.isTypeOnly);
-    else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) add(node.arguments[0], false);
+    else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) add(node.arguments[0], false, false);
     else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) add(node.argument.literal, true);
     ts.forEachChild(node, visit);
   };

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { BatchedRead } from '../database/batched-read.js';
+import { BatchedRead, type WatchBatches } from '../database/batched-read.js';
 import { digestsToColumn, digestToColumn, namesToColumn } from '../database/columns.js';
 import type { Queryer } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
@@ -21,7 +21,7 @@ export interface LinkKey {
 export type Links = BatchedRead<LinkKey, LinkedBlob | undefined>;
 
 /** Which data a repository's digest is read from; undefined when the repository is not linked to it. */
-export function openLinks(reads: Queryer): Links {
+export function openLinks(reads: Queryer, watch?: WatchBatches): Links {
   return new BatchedRead(async (keys) => {
     const { rows } = await reads.query<[position: number, uuid: string, size: string]>({
       name: 'find-links',
@@ -35,7 +35,7 @@ export function openLinks(reads: Queryer): Links {
     const found: (LinkedBlob | undefined)[] = Array.from({ length: keys.length });
     for (const [position, uuid, size] of rows) found[position - 1] = { uuid, size: Number(size) };
     return found;
-  });
+  }, watch?.('links'));
 }
 
 export interface PreparedLink {

@@ -5,6 +5,7 @@
 import { accessSync, constants } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { isNetwork } from '../http/client-address.js';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -50,6 +51,12 @@ const flag = z.unknown().transform((value, context) => {
   if (![true, false, 'true', 'false'].includes(value as string | boolean)) context.addIssue('expected true or false');
   return value === true || value === 'true';
 });
+const ratio = z.unknown().transform((value, context) => {
+  const number = typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
+  if (typeof number !== 'number' || !(number >= 0 && number <= 1)) context.addIssue('expected a number from 0 to 1');
+  return Number(number);
+});
+const network = z.string().refine(isNetwork, 'expected an address, or a network such as 10.0.0.0/8');
 const origin = z.string().regex(/^(\*|https?:\/\/[^/\s]+)$/, 'expected an origin such as https://ui.example, or *');
 
 const path = z
@@ -62,6 +69,12 @@ const atLeast = (minimumBytes: number, text: string) =>
 
 const readableFile = path.refine(isReadable, 'the file cannot be read');
 const tls = z.strictObject({ server_certificate_bundle: readableFile, server_private_key: readableFile });
+
+/** A collector's address alone means the place where the protocol takes traces. */
+function withTracesPath(endpoint: string): string {
+  const url = new URL(endpoint);
+  return url.pathname === '/' ? new URL('/v1/traces', url).href : endpoint;
+}
 
 function isReadable(file: string): boolean {
   try {
@@ -85,6 +98,8 @@ export const schema = z.strictObject({
       minimum_rate: size.default(256),
       drain_timeout: duration.default(30_000),
       allowed_origins: z.preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(origin)).default([]),
+      trusted_proxies: z.preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(network)).default([]),
+      metrics: z.strictObject({ bind_address: z.string().min(1).default('127.0.0.1'), port: integer(0, 65_535).optional() }).prefault({}),
       tls: tls.optional(),
     })
     .prefault({}),
@@ -118,7 +133,23 @@ export const schema = z.strictObject({
   workers: z
     .strictObject({ threads: integer(1, 256).optional(), hash: z.enum(['auto', 'native', 'hash-wasm']).default('auto') })
     .prefault({}),
-  log: z.strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info') }).prefault({}),
+  tracing: z
+    .strictObject({
+      endpoint: z
+        .url({ protocol: /^https?$/, error: 'expected http://… or https://…' })
+        .transform(withTracesPath)
+        .optional(),
+      sample_ratio: ratio.default(1),
+      headers: z.record(z.string(), z.string()).default({}),
+      service_name: z.string().min(1).default('ha-registry'),
+    })
+    .prefault({}),
+  log: z
+    .strictObject({
+      level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
+      requests: z.enum(['none', 'errors', 'all']).default('errors'),
+    })
+    .prefault({}),
 });
 
 export type Parsed = z.output<typeof schema>;

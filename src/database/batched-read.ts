@@ -5,18 +5,36 @@
  * Reads that are asked in the same turn of the event loop share one query. A batch always begins after its requests arrived, so an answer is
  * never older than its question: no cache, and every node reads what any node wrote.
  */
+/** Who wants to know of batches. */
+export interface BatchWatch {
+  /** A batch begins. */
+  began(keys: number): void;
+  /** Only while traces are taken: goes around each look-up. */
+  readonly around?: (<T>(find: () => Promise<T>) => Promise<T>) | undefined;
+}
+
+/** By the name of the read. */
+export type WatchBatches = (read: string) => BatchWatch;
+
 export class BatchedRead<Key, Value> {
   private waiting: { key: Key; resolve: (value: Value) => void; reject: (error: unknown) => void }[] = [];
   private inFlight = 0;
   private scheduled = false;
   private readonly run: (keys: readonly Key[]) => Promise<readonly Value[]>;
+  private readonly watch: BatchWatch | undefined;
 
   /** `run` answers every key at its own index. */
-  constructor(run: (keys: readonly Key[]) => Promise<readonly Value[]>) {
+  constructor(run: (keys: readonly Key[]) => Promise<readonly Value[]>, watch?: BatchWatch) {
     this.run = run;
+    this.watch = watch;
   }
 
   find(key: Key): Promise<Value> {
+    const around = this.watch?.around;
+    return around === undefined ? this.ask(key) : around(() => this.ask(key));
+  }
+
+  private ask(key: Key): Promise<Value> {
     return new Promise((resolve, reject) => {
       this.waiting.push({ key, resolve, reject });
       this.schedule();
@@ -35,6 +53,7 @@ export class BatchedRead<Key, Value> {
   private async flush(): Promise<void> {
     const batch = this.waiting.splice(0, largestBatch);
     this.inFlight++;
+    this.watch?.began(batch.length);
     try {
       const values = await this.run(batch.map(({ key }) => key));
       for (let index = 0; index < batch.length; index++) batch[index]?.resolve(values[index] as Value);

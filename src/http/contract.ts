@@ -6,6 +6,7 @@
  * An engine turns bytes on a socket into a `Request`, calls the one handler, and writes the `Reply`; it knows no routes.
  */
 import type { ByteSource } from '../storage/blob-store.js';
+import type { Resource } from './path.js';
 
 export interface Request {
   /** As sent, for example `GET`. */
@@ -14,6 +15,12 @@ export interface Request {
   readonly path: string;
   /** The raw query without `?`; empty when there is none. */
   readonly query: string;
+  /** Names this request in the log, in traces and in its reply: the client's X-Request-Id where it is sane, else one of ours. */
+  readonly id: string;
+  /** `performance.now()` when its headers were there. */
+  readonly startedMs: number;
+  /** What the path names: noted by the routes for whoever tells of the request later; undefined where it names nothing. */
+  resource: Resource | undefined;
   /** The peer's address without port. */
   readonly remoteAddress: string;
   readonly body: RequestBody;
@@ -79,8 +86,30 @@ export interface ServerOptions {
   readonly minimumRateBytesPerSecond: number;
   readonly tls?: TlsFiles | undefined;
   /** Told of handlers that threw and of failures while a reply was being streamed. */
-  onError(error: unknown, request: { method: string; path: string }): void;
+  onError(error: unknown, request: Request): void;
+  readonly observer?: RequestObserver | undefined;
 }
+
+/** Sees every request twice, also those that the engine refuses by itself. Both must be cheap, and never throw. */
+export interface RequestObserver {
+  /** Its headers are there. */
+  begun(request: Request): void;
+  /** The last byte of its reply is with the system, or nobody waits for it any more. The request's own parts can still be read, its body and signal not. */
+  done(request: FinishedRequest): void;
+}
+
+export interface FinishedRequest extends Request {
+  /** 499 where the client went away before there was a reply. */
+  readonly status: number;
+  /** Of bodies; what the client never took of a reply that was broken off is not counted. */
+  readonly receivedBytes: number;
+  readonly sentBytes: number;
+  /** The whole reply was sent. */
+  readonly complete: boolean;
+}
+
+/** What proxies call it when a client did not wait for its reply. */
+export const clientClosedRequest = 499;
 
 /** PEM files. */
 export interface TlsFiles {

@@ -9,7 +9,7 @@ import { RegistryError } from '../oci/errors.js';
 import type { Reply, Request } from './contract.js';
 
 const exposed =
-  'Docker-Content-Digest, Docker-Upload-UUID, ETag, Link, Location, OCI-Filters-Applied, OCI-Subject, OCI-Tag, Range, Warning, WWW-Authenticate';
+  'Docker-Content-Digest, Docker-Upload-UUID, ETag, Link, Location, OCI-Filters-Applied, OCI-Subject, OCI-Tag, Range, Warning, WWW-Authenticate, X-Request-Id';
 
 export function corsHeaders(origin: string, allowedOrigins: ReadonlySet<string>): Record<string, string> {
   if (!isAllowed(origin, allowedOrigins)) return { Vary: 'Origin' };

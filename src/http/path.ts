@@ -12,6 +12,7 @@ export type Resource =
   | { readonly kind: 'catalog' }
   | { readonly kind: 'livez' }
   | { readonly kind: 'readyz' }
+  | { readonly kind: 'metrics' }
   | { readonly kind: 'blob'; readonly repository: RepositoryName; readonly digest: Digest }
   | { readonly kind: 'uploads'; readonly repository: RepositoryName }
   | { readonly kind: 'session'; readonly repository: RepositoryName; readonly id: string }
@@ -25,6 +26,7 @@ const fixed: Record<string, Resource> = {
   '/v2/_catalog': { kind: 'catalog' },
   '/livez': { kind: 'livez' },
   '/readyz': { kind: 'readyz' },
+  '/metrics': { kind: 'metrics' },
 };
 
 /**

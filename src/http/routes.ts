@@ -19,11 +19,11 @@ export interface Registry {
   readonly blobs: BlobReads;
   readonly manifests: ManifestParts;
   readonly health: Health;
+  readonly metrics: Handler;
   readonly deleteEnabled: boolean;
   readonly allowedOrigins: ReadonlySet<string>;
   /** A bug, or a disk or database that failed: logged once, here. */
-  onFailure(error: unknown, request: { readonly method: string; readonly path: string }): void;
-  onReply(request: Request, reply: Reply, startedAt: number): void;
+  onFailure(error: unknown, request: Request): void;
 }
 
 type Endpoint<Kind extends Resource['kind']> = (
@@ -39,6 +39,7 @@ type AnyEndpoint = (registry: Registry, request: Request, path: Resource, query:
 const endpoints: { readonly [Kind in Resource['kind']]: Readonly<Record<string, Endpoint<Kind>>> } = {
   livez: { GET: getLivez },
   readyz: { GET: ({ health }) => getReadyz(health) },
+  metrics: { GET: ({ metrics }, request) => metrics(request) },
   base: { GET: getBase }, // end-1
   blob: {
     GET: ({ blobs }, request, path) => getBlob(blobs, request, path), // end-2
@@ -64,8 +65,7 @@ const endpoints: { readonly [Kind in Resource['kind']]: Readonly<Record<string, 
 /** The handler that both engines call. Whatever happens inside, it answers. */
 export function createHandler(registry: Registry): Handler {
   return (request) => {
-    const startedAt = performance.now();
-    const finish = (reply: Reply): Reply => finishReply(registry, request, reply, startedAt);
+    const finish = (reply: Reply): Reply => finishReply(registry, request, reply);
     const fail = (error: unknown): Reply => finish(errorReply(registry, request, error));
     try {
       const reply = dispatch(registry, request);
@@ -76,18 +76,16 @@ export function createHandler(registry: Registry): Handler {
   };
 }
 
-function finishReply(registry: Registry, request: Request, reply: Reply, startedAt: number): Reply {
+function finishReply(registry: Registry, request: Request, reply: Reply): Reply {
   const origin = request.header('origin');
-  const finished =
-    origin === undefined ? reply : { ...reply, headers: { ...reply.headers, ...corsHeaders(origin, registry.allowedOrigins) } };
-  registry.onReply(request, finished, startedAt);
-  return finished;
+  return origin === undefined ? reply : { ...reply, headers: { ...reply.headers, ...corsHeaders(origin, registry.allowedOrigins) } };
 }
 
 function dispatch(registry: Registry, request: Request): Promise<Reply> | Reply {
   if (request.method === 'OPTIONS') return preflight(request, registry.allowedOrigins);
   refuseCrossSite(request, registry.allowedOrigins);
   const path = parsePath(request.path);
+  request.resource = path;
   // The path's kind chose the line, so the path is of the kind that the line takes.
   const methods = endpoints[path.kind] as Readonly<Record<string, AnyEndpoint>>;
   const endpoint = methods[request.method === 'HEAD' ? 'GET' : request.method];
@@ -114,11 +112,13 @@ function errorReply(registry: Registry, request: Request, error: unknown): Reply
   const json: Headers = { 'Content-Type': 'application/json' };
   if (error instanceof RegistryError) {
     if (error.status >= 500) registry.onFailure(error, request);
-    return { status: error.status, headers: { ...json, ...error.headers }, body: errorBody(error.code, error.message, error.detail) };
+    // With it an operator finds the line in the log that has the cause.
+    const detail = error.detail ?? (error.status >= 500 ? { requestId: request.id } : undefined);
+    return { status: error.status, headers: { ...json, ...error.headers }, body: errorBody(error.code, error.message, detail) };
   }
   // Nobody is there to read it, but the engine is owed an answer.
   if (error instanceof BodyAborted)
     return { status: 408, headers: json, body: errorBody('REQUEST_TIMEOUT', 'the request body did not arrive in time') };
   registry.onFailure(error, request);
-  return { status: 500, headers: json, body: errorBody('UNKNOWN', 'internal error') };
+  return { status: 500, headers: json, body: errorBody('UNKNOWN', 'internal error', { requestId: request.id }) };
 }

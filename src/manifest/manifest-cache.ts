@@ -10,7 +10,9 @@ import type { Digest } from '../oci/digest.js';
 export class ManifestCache {
   private readonly budgetBytes: number;
   private readonly entries = new Map<Digest, Uint8Array>();
-  private heldBytes = 0;
+  heldBytes = 0;
+  hits = 0;
+  misses = 0;
 
   constructor(budgetBytes: number) {
     this.budgetBytes = budgetBytes;
@@ -18,7 +20,11 @@ export class ManifestCache {
 
   get(digest: Digest): Uint8Array | undefined {
     const bytes = this.entries.get(digest);
-    if (bytes === undefined) return undefined;
+    if (bytes === undefined) {
+      this.misses++;
+      return undefined;
+    }
+    this.hits++;
     this.entries.delete(digest);
     this.entries.set(digest, bytes);
     return bytes;

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { BatchedRead } from '../database/batched-read.js';
+import { BatchedRead, type WatchBatches } from '../database/batched-read.js';
 import { digestFromText, digestsToColumn, digestToColumn, namesToColumn } from '../database/columns.js';
 import type { Queryer } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
@@ -35,7 +35,7 @@ const columns = `k.i::int, m.media_type, octet_length(m.bytes), CASE WHEN octet_
 /**
  * hot: bench/manifests.ts. OFFSET 0 keeps each look-up one descent of its own index, whatever the planner believes of the tables: with the plain join it scanned all
  * tags of a repository, and a batch of 32 took 1.4 ms instead of 0.2. Both read what is committed when the batch begins; nothing is remembered. */
-export function openManifestReads(reads: Queryer): ManifestReads {
+export function openManifestReads(reads: Queryer, watch?: WatchBatches): ManifestReads {
   return {
     byTag: new BatchedRead(async (keys) => {
       const { rows } = await reads.query<Row>({
@@ -48,7 +48,7 @@ export function openManifestReads(reads: Queryer): ManifestReads {
         rowMode: 'array',
       });
       return inOrder(rows, keys.length, (row) => digestFromText(row[4]));
-    }),
+    }, watch?.('manifests-by-tag')),
     byDigest: new BatchedRead(async (keys) => {
       const { rows } = await reads.query<Row>({
         name: 'find-manifests-by-digest',
@@ -59,7 +59,7 @@ export function openManifestReads(reads: Queryer): ManifestReads {
         rowMode: 'array',
       });
       return inOrder(rows, keys.length, (_row, index) => (keys[index] as (typeof keys)[number]).digest);
-    }),
+    }, watch?.('manifests-by-digest')),
   };
 }
 

@@ -15,6 +15,14 @@ export class BufferPool {
     this.budgetBytes = Math.max(budgetBytes, 2 * largestBufferBytes);
   }
 
+  /** For who watches: the budget, what of it was allocated, what of that is free, and how many wait for some. */
+  get usage(): { readonly budgetBytes: number; readonly allocatedBytes: number; readonly freeBytes: number; readonly waiting: number } {
+    const { budgetBytes, allocatedBytes, waiting } = this;
+    let freeBytes = 0;
+    for (const [size, buffers] of this.free) freeBytes += size * buffers.length;
+    return { budgetBytes, allocatedBytes, freeBytes, waiting: waiting.length };
+  }
+
   /** A buffer of at least `bytes` (at most the largest size), or undefined when the budget is out or others wait. */
   tryTake(bytes: number): ArrayBuffer | undefined {
     return this.waiting.length > 0 ? undefined : this.allocate(sizeFor(bytes));

@@ -28,6 +28,8 @@ export interface Uploads {
   readonly journal: Journal;
   readonly buffers: BufferPool;
   readonly hasher: Hasher;
+  /** Uploads whose bytes this node is receiving or storing now. */
+  readonly progress: { active: number };
 }
 
 /** The writer's lease is 30 s; saving three times as often lets it survive a slow disk. */
@@ -135,6 +137,7 @@ export class ActiveUpload {
       if (stored - this.savedAt >= saveEveryBytes) this.checkpoint();
     });
     this.timer = setInterval(() => this.checkpoint(), saveEveryMs);
+    uploads.progress.active++;
   }
 
   /** Takes the body and keeps it for a later request, which also happens to what arrived of a body that was broken off. Returns the bytes received in all. */
@@ -258,7 +261,11 @@ export class ActiveUpload {
 
   private async close(): Promise<void> {
     clearInterval(this.timer);
-    await this.writer.close();
+    try {
+      await this.writer.close();
+    } finally {
+      this.uploads.progress.active--;
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import { AsyncResource } from 'node:async_hooks';
 import type { BodySink } from '../http/contract.js';
 import type { BlobStore, DataWriter } from '../storage/blob-store.js';
 import { smallBufferBytes, largestBufferBytes, type BufferPool } from './buffer-pool.js';
@@ -36,6 +37,8 @@ export class UploadWriter implements BodySink {
   private filled = 0;
   private nextBytes: number;
   private filledSince = Date.now();
+  /** Bytes come in callbacks of the socket; what is done with them belongs to the request all the same, for who traces it. */
+  private readonly request = new AsyncResource('UploadWriter');
   private chain: Promise<void> = Promise.resolve();
   private inChain = 0;
   private failure: Error | undefined;
@@ -166,7 +169,7 @@ export class UploadWriter implements BodySink {
     this.nextBytes = quick ? Math.min(largestBufferBytes, buffer.byteLength * 16) : smallBufferBytes;
     this.inChain++;
     this.pendingBytes += filled;
-    this.chain = this.chain.then(() => this.append(buffer, filled));
+    this.chain = this.chain.then(() => this.request.runInAsyncScope(() => this.append(buffer, filled)));
   }
 
   private async append(buffer: ArrayBuffer, length: number): Promise<void> {

@@ -4,10 +4,13 @@
 /** What runs in the workers. The names of these functions are the names of the tasks in `worker-pool.ts`. */
 import { closeSync, openSync, readSync, statfsSync, write, writeSync } from 'node:fs';
 import { move, transferableSymbol, valueSymbol, workerData } from 'piscina';
+import { HashClock, timedHasher, type HashedSpan } from './hash-clock.js';
 import { loadHasher, type HashAlgorithm, type HashChoice } from './hash.js';
 
 export interface WorkerSettings {
   readonly hash: HashChoice;
+  /** `HashClock.shared` of the main thread. */
+  readonly clock: SharedArrayBuffer;
 }
 
 export interface AppendTask {
@@ -30,6 +33,8 @@ export interface AppendResult {
   readonly buffer: ArrayBuffer;
   /** A failed write is a value here, since the buffer has to come home whatever happened. */
   readonly failure?: { readonly code: string; readonly message: string };
+  /** When it was hashed, for a trace. */
+  readonly hashed?: HashedSpan;
 }
 
 export interface HashFileTask {
@@ -40,7 +45,11 @@ export interface HashFileTask {
   readonly end: number;
 }
 
-const hasher = await loadHasher((workerData as WorkerSettings).hash);
+const settings = workerData as WorkerSettings;
+let lastHashed: HashedSpan = { startMs: 0, endMs: 0 };
+const hasher = timedHasher(await loadHasher(settings.hash), new HashClock(settings.clock), (span) => {
+  lastHashed = span;
+});
 const readBufferBytes = 1024 * 1024;
 let readBuffer: Buffer | undefined;
 
@@ -53,6 +62,7 @@ export async function append({ file, offset, algorithm, state, buffer, length, k
     if (keepFree !== undefined) refuseFullDisk(keepFree.path, keepFree.bytes + length);
     if (length >= worthAThreadBytes) writing = writeFully(file, bytes, offset);
     hasher.update(algorithm, state, bytes);
+    result = { state, buffer, hashed: lastHashed };
     if (writing === undefined)
       for (let written = 0; written < length;) written += writeSync(file, bytes, written, length - written, offset + written);
     await writing;

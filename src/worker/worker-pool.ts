@@ -3,6 +3,7 @@
 
 import { Piscina } from 'piscina';
 import type { AppendResult, AppendTask, HashFileTask, WorkerSettings } from './data-worker.js';
+import type { HashClock, HashedSpan } from './hash-clock.js';
 import type { HashAlgorithm, HashChoice } from './hash.js';
 
 /** The workers' tasks, typed, for the main thread. */
@@ -11,6 +12,8 @@ export interface WorkerPool {
   append(task: AppendTask): Promise<AppendResult>;
   /** The state of `size` bytes of a file, from its beginning. */
   hashFile(path: string, algorithm: HashAlgorithm, initial: Uint8Array, size: number): Promise<Uint8Array>;
+  /** Tasks that no worker has begun. */
+  readonly waiting: number;
   close(): Promise<void>;
 }
 
@@ -19,16 +22,26 @@ const workerFile = new URL(`./data-worker${import.meta.url.endsWith('.ts') ? '.t
 /** One task's share of a long hash: 64 MiB take a worker some 40 ms with the native addon. */
 const hashStepBytes = 64 * 1024 * 1024;
 
-export function openWorkerPool(threads: number, hash: HashChoice): WorkerPool {
+/** `onHashed` is told of parts in the context of who appended them. */
+export function openWorkerPool(
+  threads: number,
+  hash: HashChoice,
+  clock: HashClock,
+  onHashed?: (span: HashedSpan, bytes: number) => void,
+): WorkerPool {
   const pool = new Piscina({
     filename: workerFile.href,
     minThreads: threads,
     maxThreads: threads,
     recordTiming: false,
-    workerData: { hash } satisfies WorkerSettings,
+    workerData: { hash, clock: clock.shared } satisfies WorkerSettings,
   });
   return {
-    append: (task) => pool.run(task, { name: 'append', transferList: [task.buffer] }) as Promise<AppendResult>,
+    async append(task) {
+      const result = (await pool.run(task, { name: 'append', transferList: [task.buffer] })) as AppendResult;
+      if (result.hashed !== undefined) onHashed?.(result.hashed, task.length);
+      return result;
+    },
     async hashFile(path, algorithm, initial, size) {
       let state = initial;
       for (let start = 0; start < size; start += hashStepBytes) {
@@ -36,6 +49,9 @@ export function openWorkerPool(threads: number, hash: HashChoice): WorkerPool {
         state = (await pool.run(task, { name: 'hashFile' })) as Uint8Array;
       }
       return state;
+    },
+    get waiting() {
+      return pool.queueSize;
     },
     close: () => pool.close(),
   };

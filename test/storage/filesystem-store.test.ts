@@ -7,11 +7,12 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { openFilesystemStore, type FilesystemOptions } from '../../src/storage/filesystem-store.js';
 import { addonProblem, loadAddon } from '../../src/worker/addon.js';
+import { HashClock } from '../../src/worker/hash-clock.js';
 import { openWorkerPool } from '../../src/worker/worker-pool.js';
 import { temporaryDirectory } from '../support/registry.js';
 import { contract } from './store-contract.js';
 
-const workers = openWorkerPool(2, 'auto');
+const workers = openWorkerPool(2, 'auto', new HashClock());
 t.teardown(() => workers.close());
 
 const durablePut = loadAddon()?.durablePut;

@@ -6,11 +6,22 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import type { ByteSource } from '../../storage/blob-store.js';
 import { BodyReader, noBody, type Flow } from './body-reader.js';
-import { BodyAborted, type Handler, type Reply, type Request, type RequestBody, type ServerOptions, type StreamBody } from '../contract.js';
+import {
+  BodyAborted,
+  clientClosedRequest,
+  type FinishedRequest,
+  type Handler,
+  type Reply,
+  type RequestBody,
+  type ServerOptions,
+  type StreamBody,
+} from '../contract.js';
+import type { Resource } from '../path.js';
 import { discardToKeepBytes, errorReply, internalError, isDeparture, lingerBytes, lingerMs } from './refusals.js';
 import { plainAddress } from './remote-address.js';
 import { bodyLength, hasNoBody, isStream } from './reply-body.js';
 import { bodyFraming, CHUNKED, findHeader } from './request-headers.js';
+import { requestId } from './request-id.js';
 import type { Sweep, Swept } from './sweep.js';
 
 /** What all requests of a server share. */
@@ -28,23 +39,29 @@ export interface NodeShared {
 /** Node tells of a write only when all of it is done, and on TLS not how far it is: so a slow client gets pieces that it takes within any idle timeout. */
 const tlsPieceBytes = 128 * 1024;
 
-export class NodeExchange implements Request, Swept {
+export class NodeExchange implements FinishedRequest, Swept {
   readonly method: string;
   readonly path: string;
   readonly query: string;
   readonly remoteAddress: string;
+  readonly startedMs = performance.now();
+  resource: Resource | undefined = undefined;
   body: RequestBody = noBody;
+  status: number = clientClosedRequest;
+  sentBytes = 0;
   readonly socket: IncomingMessage['socket'];
   readonly #shared: NodeShared;
   readonly #incoming: IncomingMessage;
   readonly #response: ServerResponse;
   readonly #expectsContinue: boolean;
   readonly #pairs: string[];
+  #id: string | undefined;
   #reader: BodyReader | undefined;
   #continued = false;
   #controller: AbortController | undefined;
   #source: ByteSource | undefined;
   #abortWrite: ((error: Error) => void) | undefined;
+  #reported = false;
   #closed = false;
   #gone = false;
   /** All of the reply was given to Node. */
@@ -71,6 +88,18 @@ export class NodeExchange implements Request, Swept {
     return findHeader(this.#pairs, name);
   }
 
+  get id(): string {
+    return (this.#id ??= requestId(this.header('x-request-id')));
+  }
+
+  get receivedBytes(): number {
+    return this.#reader?.receivedBytes ?? 0;
+  }
+
+  get complete(): boolean {
+    return this.#answered && !this.#gone;
+  }
+
   get clientCertificate(): string | undefined {
     const { socket } = this;
     return socket instanceof TLSSocket && socket.authorized ? socket.getPeerX509Certificate()?.toString() : undefined;
@@ -91,6 +120,7 @@ export class NodeExchange implements Request, Swept {
 
   serve(): void {
     this.#response.on('close', () => this.#close());
+    this.#shared.options.observer?.begun(this);
     const framing = bodyFraming(this.#pairs, this.#incoming.httpVersion !== '1.0');
     const fault = typeof framing === 'string' ? framing : this.path.startsWith('/') ? undefined : 'malformed request target';
     if (typeof framing === 'string' || fault !== undefined) {
@@ -205,7 +235,9 @@ export class NodeExchange implements Request, Swept {
   #writeHead(reply: Reply, close: boolean): void {
     const headers: Record<string, string | readonly string[] | number> = { ...reply.headers };
     if (reply.status !== 204 && reply.status !== 304) headers['Content-Length'] = bodyLength(reply);
+    headers['X-Request-Id'] = this.id;
     if (close) headers['Connection'] = 'close';
+    this.status = reply.status;
     this.#response.writeHead(reply.status, headers as Record<string, string | string[] | number>);
   }
 
@@ -213,6 +245,7 @@ export class NodeExchange implements Request, Swept {
   #end(close: boolean, body?: string | Uint8Array): void {
     const reader = this.#reader;
     this.#answered = true;
+    if (body !== undefined) this.sentBytes = Buffer.byteLength(body);
     const lingers = close && reader !== undefined && !reader.complete && this.#continued;
     reader?.discard();
     if (!lingers) {
@@ -221,6 +254,7 @@ export class NodeExchange implements Request, Swept {
     }
     if (body === undefined) this.#response.flushHeaders();
     else this.#response.write(body);
+    this.#report();
     this.#lingerUntilMs = performance.now() + lingerMs;
     this.#lingerToBytes = reader.receivedBytes + lingerBytes;
   }
@@ -264,6 +298,7 @@ export class NodeExchange implements Request, Swept {
           else resolve();
         });
       });
+      this.sentBytes += Math.min(pieceBytes, chunk.length - at);
     }
   }
 
@@ -271,6 +306,12 @@ export class NodeExchange implements Request, Swept {
     const source = this.#source;
     this.#source = undefined;
     source?.close();
+  }
+
+  #report(): void {
+    if (this.#reported) return;
+    this.#reported = true;
+    this.#shared.options.observer?.done(this);
   }
 
   #close(): void {
@@ -285,6 +326,7 @@ export class NodeExchange implements Request, Swept {
       this.#abortWrite?.(error);
       this.#closeSource();
     }
+    this.#report();
     this.#shared.onFinished(this);
   }
 }

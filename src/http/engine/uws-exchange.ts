@@ -4,11 +4,22 @@
 /** One request on uWebSockets.js, from its headers to the last byte of its reply. Nothing touches the response after that or after an abort. */
 import type { ByteSource } from '../../storage/blob-store.js';
 import { BodyReader, noBody } from './body-reader.js';
-import { BodyAborted, type Handler, type Reply, type Request, type RequestBody, type ServerOptions, type StreamBody } from '../contract.js';
+import {
+  BodyAborted,
+  clientClosedRequest,
+  type FinishedRequest,
+  type Handler,
+  type Reply,
+  type RequestBody,
+  type ServerOptions,
+  type StreamBody,
+} from '../contract.js';
+import type { Resource } from '../path.js';
 import { discardToKeepBytes, errorReply, internalError, isDeparture, lingerBytes, lingerMs } from './refusals.js';
 import { plainAddress } from './remote-address.js';
 import { bodyLength, hasNoBody, inlineBytes, isStream } from './reply-body.js';
 import { bodyFraming, CHUNKED, findHeader } from './request-headers.js';
+import { requestId } from './request-id.js';
 import type { Sweep, Swept } from './sweep.js';
 import { UwsFlow, type UwsRequest, type UwsResponse } from './uws-response.js';
 import { invalidHeader, writeHead } from './uws-head.js';
@@ -31,22 +42,29 @@ export interface UwsShared {
 const overshootLimitBytes = 64 * 1024 * 1024;
 const rewindMs = 3_000;
 
-export class UwsExchange implements Request, Swept {
+export class UwsExchange implements FinishedRequest, Swept {
   readonly method: string;
   readonly path: string;
   readonly query: string;
+  readonly startedMs = performance.now();
+  resource: Resource | undefined = undefined;
   body: RequestBody = noBody;
+  status: number = clientClosedRequest;
+  sentBytes = 0;
+  complete = false;
   readonly #shared: UwsShared;
   readonly #response: UwsResponse;
   readonly #pairs: string[] = [];
   #reader: BodyReader | undefined;
   #flow: UwsFlow | undefined;
+  #id: string | undefined;
   #remoteAddress: string | undefined;
   #certificate: string | undefined;
   #controller: AbortController | undefined;
   #sender: UwsSender | undefined;
   #source: ByteSource | undefined;
   #watched = false;
+  #reported = false;
   #done = false;
   #gone = false;
   #lingerUntilMs = 0;
@@ -67,6 +85,14 @@ export class UwsExchange implements Request, Swept {
 
   header(name: string): string | undefined {
     return findHeader(this.#pairs, name);
+  }
+
+  get id(): string {
+    return (this.#id ??= requestId(this.header('x-request-id')));
+  }
+
+  get receivedBytes(): number {
+    return this.#reader?.receivedBytes ?? 0;
   }
 
   get remoteAddress(): string {
@@ -91,6 +117,7 @@ export class UwsExchange implements Request, Swept {
   /** hot: a handler that answers at once costs no promise, no timer and no callback. */
   serve(): void {
     this.#shared.live++;
+    this.#shared.options.observer?.begun(this);
     const framing = bodyFraming(this.#pairs, true);
     if (typeof framing === 'string') {
       this.#refuse(framing);
@@ -206,14 +233,20 @@ export class UwsExchange implements Request, Swept {
 
   #send(reply: Reply, close: boolean): void {
     const response = this.#response;
+    const isBodiless = hasNoBody(this.method, reply);
     this.#flow?.finish();
-    if (hasNoBody(this.method, reply)) {
-      writeHead(response, reply, close);
+    this.status = reply.status;
+    this.sentBytes = isBodiless ? 0 : bodyLength(reply);
+    this.complete = true;
+    // Before the last byte: the address cannot be asked for after it.
+    this.#report();
+    if (isBodiless) {
+      writeHead(response, reply, this.id, close);
       if (this.method === 'HEAD' && reply.status !== 204 && reply.status !== 304)
         response.writeHeader('Content-Length', `${bodyLength(reply)}`);
       response.endWithoutBody();
     } else {
-      writeHead(response, reply, false);
+      writeHead(response, reply, this.id, false);
       response.end(isStream(reply.body) ? '' : (reply.body ?? ''), close);
     }
     this.#finish();
@@ -230,8 +263,12 @@ export class UwsExchange implements Request, Swept {
       this.#response.cork(() => this.#send(reply, true));
       return;
     }
+    this.status = reply.status;
+    this.sentBytes = length;
+    this.complete = true;
+    this.#report();
     this.#response.cork(() => {
-      writeHead(this.#response, reply, true);
+      writeHead(this.#response, reply, this.id, true);
       this.#response.tryEnd('', length);
       this.#response.tryEnd(body, length + 1);
     });
@@ -248,9 +285,10 @@ export class UwsExchange implements Request, Swept {
     let headSent = false;
     const head = (): void => {
       headSent = true;
+      this.status = reply.status;
       this.#reader?.discard();
       this.#flow?.resume();
-      writeHead(this.#response, reply, close);
+      writeHead(this.#response, reply, this.id, close);
     };
     let left = length;
     try {
@@ -266,7 +304,10 @@ export class UwsExchange implements Request, Swept {
         this.#sender = sender;
         const full = sender.send(chunk, headSent ? undefined : head);
         if (full !== undefined) await full;
-        if (sender.complete) this.#finish();
+        if (sender.complete) {
+          this.complete = true;
+          this.#finish();
+        }
       }
     } catch (error) {
       if (this.#gone) return;
@@ -303,8 +344,16 @@ export class UwsExchange implements Request, Swept {
     this.#closeSource();
   }
 
+  #report(): void {
+    if (this.#reported) return;
+    this.#reported = true;
+    if (this.#sender !== undefined) this.sentBytes = this.#sender.takenBytes;
+    this.#shared.options.observer?.done(this);
+  }
+
   #finish(): void {
     if (this.#done) return;
+    this.#report();
     this.#done = true;
     this.#flow?.abandon();
     this.#shared.sweep.delete(this);

@@ -6,13 +6,14 @@ import type { Reply } from '../contract.js';
 import type { UwsResponse } from './uws-response.js';
 
 /** Status line and headers. `Content-Length` and `Date` are uWS's own. */
-export function writeHead(response: UwsResponse, { status, headers }: Reply, close: boolean): void {
+export function writeHead(response: UwsResponse, { status, headers }: Reply, requestId: string, close: boolean): void {
   response.writeStatus(statusLine(status));
   for (const name in headers) {
     const value = headers[name];
     if (typeof value === 'string') response.writeHeader(name, value);
     else if (value !== undefined) for (const one of value) response.writeHeader(name, one);
   }
+  response.writeHeader('X-Request-Id', requestId);
   if (close) response.writeHeader('Connection', 'close');
 }
 

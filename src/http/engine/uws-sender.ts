@@ -32,6 +32,11 @@ export class UwsSender {
     this.#totalBytes = totalBytes;
   }
 
+  /** Bytes that the system has taken. */
+  get takenBytes(): number {
+    return this.#waiting === undefined ? this.#sentBytes : this.#offset;
+  }
+
   get waiting(): boolean {
     return this.#waiting !== undefined;
   }
