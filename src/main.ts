@@ -4,14 +4,20 @@
 
 /** The command line. Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong. */
 import { parseArgs } from 'node:util';
+import { UsageError, type Command } from './commands/command.js';
+import { rebuildCommand } from './commands/rebuild.js';
 import { ConfigurationError, loadConfig, type Config } from './config/config.js';
 import { startNode, version } from './node.js';
 import { openLog } from './observe/log.js';
 
+const commands: Readonly<Record<string, Command>> = { rebuild: rebuildCommand };
+
 const usage = `ha-registry ${version}, an OCI container registry
 
 Usage: ha-registry serve [options]
-
+${Object.values(commands)
+  .map((command) => `       ${command.usage.split('\n', 1)[0]}\n`)
+  .join('')}
   --config FILE        YAML configuration; every setting has a default
   --host ADDRESS       address to listen on             (server.bind_address, 127.0.0.1)
   -p, --port PORT      port to listen on                (server.port, 5000)
@@ -19,42 +25,53 @@ Usage: ha-registry serve [options]
   --root DIR           directory for the store and the embedded database (./data)
   -h, --help           this text
   -V, --version        the version
-`;
+${Object.values(commands)
+  .map((command) => `\n${command.usage}`)
+  .join('')}`;
 
-class UsageError extends Error {}
+const commonOptions = {
+  config: { type: 'string' },
+  host: { type: 'string' },
+  port: { type: 'string', short: 'p' },
+  storage: { type: 'string', short: 's' },
+  root: { type: 'string' },
+  help: { type: 'boolean', short: 'h' },
+  version: { type: 'boolean', short: 'V' },
+} as const;
 
 function parseCommand(args: readonly string[]) {
   const [first, ...rest] = args;
-  const command = first === undefined || first.startsWith('-') ? 'serve' : first;
+  const name = first === undefined || first.startsWith('-') ? 'serve' : first;
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   try {
-    const { values } = parseArgs({
-      args: command === first ? rest : [...args],
-      options: {
-        config: { type: 'string' },
-        host: { type: 'string' },
-        port: { type: 'string', short: 'p' },
-        storage: { type: 'string', short: 's' },
-        root: { type: 'string' },
-        help: { type: 'boolean', short: 'h' },
-        version: { type: 'boolean', short: 'V' },
-      },
+    const { values, positionals } = parseArgs({
+      args: name === first ? rest : [...args],
+      options: { ...command?.options, ...commonOptions },
+      allowPositionals: command?.arguments !== undefined,
     });
-    return { command, values };
+    const { least, most } = command?.arguments ?? { least: 0, most: 0 };
+    if (values.help !== true && (positionals.length < least || positionals.length > most)) throw new Error('wrong number of arguments');
+    return { name, command, values, positionals };
   } catch (error) {
     throw new UsageError((error as Error).message);
   }
 }
 
 async function main(args: readonly string[]): Promise<void> {
-  const { command, values } = parseCommand(args);
+  const { name, command, values, positionals } = parseCommand(args);
   if (values.help === true) return print(usage);
   if (values.version === true) return print(`${version}\n`);
-  if (command !== 'serve') throw new UsageError(`unknown command ${JSON.stringify(command)}`);
+  if (command === undefined && name !== 'serve') throw new UsageError(`unknown command ${JSON.stringify(name)}`);
   if (values.storage !== undefined && values.storage !== 'filesystem')
     throw new UsageError(`unknown storage ${JSON.stringify(values.storage)}: filesystem is the one there is`);
-  await serve(loadConfig(values.config, values));
+  const config = loadConfig(values.config, values);
+  if (command === undefined) return serve(config);
+  const own = values as Readonly<Record<string, string | boolean | undefined>>;
+  process.exitCode = await command.run({ config, version, values: own, arguments: positionals }).catch((error: unknown) => {
+    if (error instanceof UsageError || error instanceof ConfigurationError) throw error;
+    return fail(error instanceof Error ? error.message : String(error), 1);
+  });
 }
-
 async function serve(config: Config): Promise<void> {
   const log = openLog(config.log.level);
   process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'));

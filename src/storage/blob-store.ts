@@ -24,6 +24,8 @@ export interface BlobStore {
    * them), at most `limit`. On a filesystem one may be empty.
    */
   listDirectories(prefix: string, options?: Page): Promise<string[]>;
+  /** `list` without a limit, key by key, where pages cost more than that; `walkKeys` does it with pages elsewhere. */
+  readonly walk?: (prefix: string, after: string) => AsyncIterable<string>;
   /** Deletes objects; those that are absent count as deleted. Tries all of them, and rejects with `UndeletedObjects` when some remain. */
   delete(keys: readonly string[]): Promise<void>;
   /** Bytes of an object, or undefined when there is none. */

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { randomUUID } from 'node:crypto';
-import { constants } from 'node:fs';
+import { constants, type Dirent } from 'node:fs';
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, statfs, truncate, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { UndeletedObjects, type BlobStore, type DataWriter, type Page, type PartRule } from './blob-store.js';
@@ -88,10 +88,10 @@ class FilesystemStore implements BlobStore {
 
   async list(prefix: string, { after = '', limit = Infinity }: Page = {}): Promise<string[]> {
     const keys: string[] = [];
-    const top = prefix.slice(0, prefix.lastIndexOf('/') + 1);
-    for await (const key of this.walk(top, prefix, after)) {
-      if (keys.length >= limit) break;
+    if (limit <= 0) return keys;
+    for await (const key of this.walk(prefix, after)) {
       keys.push(key);
+      if (keys.length >= limit) break;
     }
     return keys;
   }
@@ -103,6 +103,11 @@ class FilesystemStore implements BlobStore {
       .filter((name) => byBytes(name, after) > 0 && name !== temporaryPrefix)
       .sort(byBytes)
       .slice(0, limit);
+  }
+
+  walk(prefix: string, after: string): AsyncIterable<string> {
+    const top = prefix.slice(0, prefix.lastIndexOf('/') + 1);
+    return this.walkDirectory(top, this.read(top), prefix, after);
   }
 
   async delete(keys: readonly string[]): Promise<void> {
@@ -210,19 +215,41 @@ class FilesystemStore implements BlobStore {
     }
   }
 
-  /** Sorted as S3 sorts: by the bytes of whole keys, so a directory counts with its slash. */
-  private async *walk(directory: string, prefix: string, after: string): AsyncGenerator<string> {
-    const entries = (await absentAsUndefined(readdir(this.path(directory), { withFileTypes: true }))) ?? [];
-    const names = entries.map((entry) => directory + entry.name + (entry.isDirectory() ? '/' : ''));
-    for (const name of names.sort(byBytes)) {
-      if (name.endsWith('/')) {
-        const mayHold = name.startsWith(prefix) || prefix.startsWith(name);
-        if (mayHold && (byBytes(name, after) > 0 || after.startsWith(name)) && name !== temporaryPrefix)
-          yield* this.walk(name, prefix, after);
-      } else if (name.startsWith(prefix) && byBytes(name, after) > 0) yield name;
+  private async read(directory: string): Promise<Dirent[]> {
+    return (await absentAsUndefined(readdir(this.path(directory), { withFileTypes: true }))) ?? [];
+  }
+
+  /** Sorted as S3 sorts: by the bytes of whole keys, so a directory counts with its slash. Directories are read some way ahead of the walk. */
+  private async *walkDirectory(directory: string, reading: Promise<Dirent[]>, prefix: string, after: string): AsyncGenerator<string> {
+    const names: string[] = [];
+    for (const entry of await reading) {
+      const name = directory + entry.name + (entry.isDirectory() ? '/' : '');
+      const mayHold = name.startsWith(prefix) || (name.endsWith('/') && prefix.startsWith(name));
+      if (mayHold && name !== temporaryPrefix && (byBytes(name, after) > 0 || after.startsWith(name))) names.push(name);
+    }
+    names.sort(byBytes);
+    const ahead: Promise<Dirent[]>[] = [];
+    for (let index = 0, next = 0; index < names.length; index++) {
+      const name = names[index] ?? '';
+      if (!name.endsWith('/')) {
+        yield name;
+        continue;
+      }
+      for (next = Math.max(next, index); next < names.length && ahead.length < directoriesAhead; next++) {
+        const following = names[next] ?? '';
+        if (!following.endsWith('/')) continue;
+        const entries = this.read(following);
+        entries.catch(() => undefined);
+        ahead.push(entries);
+      }
+      const entries = ahead.shift();
+      if (entries !== undefined) yield* this.walkDirectory(name, entries, prefix, after);
     }
   }
 }
+
+/** As many threads as libuv has, and some that wait. */
+const directoriesAhead = 8;
 
 /** Other nodes may share the directory and be writing, so only what no write can still be busy with goes. */
 async function removeStale(temporary: string): Promise<void> {

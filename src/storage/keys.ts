@@ -6,7 +6,8 @@
  * so that LIST alone answers most questions.
  *
  *     data/<last 2 hex>/<uuid>                                                  bytes of one completed upload
- *     repositories/<name>/_blobs/<algorithm>/<hex>/<seq>.<uuid>                 link: the repository may read this digest, from data/…/<uuid>
+ *     repositories/<name>/_blobs/<algorithm>/<hex>/<seq>.<uuid>                 link: the repository may read this digest, from data/…/<uuid>;
+ *                                                                               a body, when not empty, names another key with the data
  *     repositories/<name>/_manifests/<algorithm>/<hex>/<seq>                    header lines, a blank line, the exact bytes
  *     repositories/<name>/_referrers/<algorithm>/<subject hex>/<algorithm>-<hex>.<seq>   the referrer's descriptor
  *     repositories/<name>/_tags/<tag>/<seq>.<algorithm>.<hex>                   the tag points at this manifest; body {at, by}
@@ -30,6 +31,18 @@ export const repositoriesPrefix = 'repositories/';
 
 export function dataKey(uuid: string): string {
   return `data/${uuid.slice(-2)}/${uuid}`;
+}
+
+/**
+ * Data of another program's store that we took over in place have a uuid of version 8, made from their digest; links to them name their key in the body.
+ */
+export function foreignUuid(digest: Digest): string {
+  const hex = `${hexOf(digest).slice(0, 12)}8${hexOf(digest).slice(13, 16)}8${hexOf(digest).slice(17, 32)}`;
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
+
+export function isForeign(uuid: string): boolean {
+  return uuid[14] === '8';
 }
 
 export function linkPrefix(repository: RepositoryName, digest: Digest): string {

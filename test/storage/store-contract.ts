@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What every store does, whatever it is made of. */
+import { walkKeys } from '../../src/storage/walk-keys.js';
 import { createHash } from 'node:crypto';
 import type { Test } from 'tap';
 import type { BlobStore, Part, Stored } from '../../src/storage/blob-store.js';
@@ -78,6 +79,9 @@ async function listing(t: Test, store: BlobStore): Promise<void> {
     t.strictSame(await store.list(prefix), below(prefix), `list ${prefix}`);
     for (const after of [...sorted, 'list/', 'list/b/', 'list/a-z', 'list/zzz', 'list']) {
       t.strictSame(await store.list(prefix, { after }), below(prefix, after), `list ${prefix} after ${after}`);
+      const walked: string[] = [];
+      for await (const key of walkKeys(store, prefix, after)) walked.push(key);
+      t.strictSame(walked, below(prefix, after), `walk ${prefix} after ${after}`);
     }
     for (const limit of [1, 2, 3, 100]) {
       const paged: string[] = [];

@@ -1,0 +1,59 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** What a command works with, opened as a node opens it, but beside one that may be running. */
+import { mkdir } from 'node:fs/promises';
+import { childEnvironment, type Config } from '../config/config.js';
+import { findEmbeddedPostgres } from '../database/embedded-attach.js';
+import { startEmbeddedPostgres } from '../database/embedded-postgres.js';
+import { isConnectionLoss } from '../database/failures.js';
+import { migrate } from '../database/migrate.js';
+import { openDatabase, type Connection, type Database } from '../database/pool.js';
+import type { BlobStore } from '../storage/blob-store.js';
+import { openFilesystemStore } from '../storage/filesystem-store.js';
+import { loadAddon } from '../worker/addon.js';
+import { openWorkerPool } from '../worker/worker-pool.js';
+
+export interface Parts {
+  readonly database: Database;
+  readonly store: BlobStore;
+  /** Safe to call twice. */
+  close(): Promise<void>;
+}
+
+/** Opens database and store. The embedded Postgres is the one that a node runs, or is started for as long as the command takes. */
+export async function openParts(config: Config): Promise<Parts> {
+  const closers: (() => Promise<unknown>)[] = [];
+  const close = async (): Promise<void> => {
+    for (const closer of closers.splice(0).toReversed()) await closer().catch(() => undefined);
+  };
+  try {
+    const workers = openWorkerPool(config.workers.threads, config.workers.hash);
+    closers.push(() => workers.close());
+    const connection = config.database.url ?? (await embeddedConnection(config, closers));
+    await migrate(connection).catch((error: unknown) => {
+      if (!isConnectionLoss(error)) throw error;
+      const where = config.database.url === undefined ? config.database.embedded.data_dir : 'database.url';
+      throw new Error(`the database cannot be reached (${where}): ${(error as Error).message}`, { cause: error });
+    });
+    // A connection that is lost is told by the statement that needed it.
+    const database = openDatabase(connection, () => undefined);
+    closers.push(() => database.close());
+    const { root_dir: directory } = config.storage.fs;
+    await mkdir(directory, { recursive: true });
+    const store = await openFilesystemStore(directory, { workers, durablePut: loadAddon()?.durablePut, keepFreeBytes: 0 });
+    return { database, store, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function embeddedConnection(config: Config, closers: (() => Promise<unknown>)[]): Promise<Connection> {
+  const dataDirectory = config.database.embedded.data_dir;
+  const running = await findEmbeddedPostgres(dataDirectory);
+  if (running !== undefined) return running;
+  const postgres = await startEmbeddedPostgres({ dataDirectory, settings: { log_min_messages: 'fatal' }, environment: childEnvironment() });
+  closers.push(() => postgres.stop());
+  return postgres.connection;
+}

@@ -1,0 +1,223 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** Restores the index from the store alone. */
+import type { PoolClient } from 'pg';
+import type { Database } from '../database/pool.js';
+import { referrerDescriptor } from '../manifest/push-manifest.js';
+import type { BlobStore } from '../storage/blob-store.js';
+import { entryKey, linkTemplate, repositoriesPrefix } from '../storage/keys.js';
+import { walkKeys } from '../storage/walk-keys.js';
+import { readOwner, writeOwner } from '../storage/owner.js';
+import { groupEntries, type EntryGroup } from './entry-groups.js';
+import { readGroup, type Finding, type GroupReading, type VerifyData } from './read-group.js';
+import {
+  beginRebuild,
+  drawSequence,
+  finishRebuild,
+  forgetProgress,
+  jumpSequence,
+  listProgress,
+  listSecondCopies,
+  lockRebuild,
+  replaceSecondCopy,
+  restoreArrivedBlobs,
+  saveProgress,
+  unlockRebuild,
+  type Counts,
+  type DatabaseState,
+  type ShardProgress,
+} from './rebuild-queries.js';
+import { recordedSequence } from './recorded-sequence.js';
+import { restoreBatch, writeMissingReferrers } from './restore-batch.js';
+
+export interface RebuildOptions {
+  /** Throws away what the database holds, also a rebuild that was begun. */
+  readonly replace: boolean;
+  /** Re-hashes data; manifests are always. */
+  readonly verify: VerifyData | undefined;
+  readonly onProgress: (progress: RebuildProgress) => void;
+  /** Told of each as it is found. */
+  readonly onFinding: (finding: Finding) => void;
+}
+
+export interface RebuildProgress extends Counts {
+  readonly parts: { readonly done: number; readonly all: number };
+  readonly findings: number;
+}
+
+/** It cannot be done now; the message says why and what to do. */
+export class RebuildRefused extends Error {}
+
+/** First characters of repository names: each is a part of the store that is walked, and resumed, on its own. */
+const shards = [...'0123456789abcdefghijklmnopqrstuvwxyz'];
+/** Walks side by side. Each holds up to two batches, which bounds the memory. */
+const shardsAtOnce = 4;
+/** Objects that one walk reads side by side. */
+const readsAtOnce = 16;
+/** One transaction: long enough that its round trips do not count, short enough to be said again after a crash. */
+const batchGroups = 500;
+const batchBytes = 4 * 1024 * 1024;
+/** A node takes sequences ahead in blocks of this size; with no block recorded in the store, one is assumed to be out. */
+const sequenceMargin = 10_000n;
+
+/** Rebuilds a database that is empty (or whose rebuild was interrupted). Throws RebuildRefused. */
+export async function rebuild(
+  { database, store }: { readonly database: Database; readonly store: BlobStore },
+  options: RebuildOptions,
+): Promise<RebuildProgress> {
+  const pool = database.writes;
+  const holder = await pool.connect();
+  try {
+    if (!(await lockRebuild(holder))) throw new RebuildRefused('another rebuild of this database is going on');
+    await beginRebuild(holder, (state) => refuseUnlessIdle(state, options.replace), options.replace);
+    const run = new Run(database, store, options, await listProgress(pool));
+    await run.walk();
+    await finish(holder, store, run);
+    return run.progress();
+  } finally {
+    await unlockRebuild(holder).catch(() => undefined);
+    holder.release();
+  }
+}
+
+function refuseUnlessIdle({ nodes, isEmpty, isRebuilding }: DatabaseState, replace: boolean): void {
+  if (nodes.length > 0) {
+    throw new RebuildRefused(
+      `a node is running on this database, or was less than a minute ago (${nodes.join(', ')}): a rebuild needs it for itself; stop all nodes first` +
+        ' (`rebuild --catch-up` works beside them)',
+    );
+  }
+  if (!isEmpty && !isRebuilding && !replace) {
+    throw new RebuildRefused(
+      'the database is not empty: `rebuild --catch-up` adopts what it lacks, `rebuild --replace` throws away what it holds and restores it from the store',
+    );
+  }
+}
+
+class Run {
+  readonly findings: Finding[] = [];
+  private readonly database: Database;
+  private readonly store: BlobStore;
+  private readonly options: RebuildOptions;
+  private readonly shards: Map<string, ShardProgress>;
+
+  constructor(database: Database, store: BlobStore, options: RebuildOptions, begun: ReadonlyMap<string, ShardProgress>) {
+    this.database = database;
+    this.store = store;
+    this.options = options;
+    this.shards = new Map(shards.map((shard) => [shard, begun.get(shard) ?? { position: '', done: false, counts: none }]));
+  }
+
+  async walk(): Promise<void> {
+    const waiting = shards.filter((shard) => this.shards.get(shard)?.done === false);
+    let failed = false;
+    const worker = async (): Promise<void> => {
+      for (let shard = waiting.shift(); shard !== undefined && !failed; shard = waiting.shift()) {
+        try {
+          await this.walkShard(shard);
+        } catch (error) {
+          failed = true;
+          throw error;
+        }
+      }
+    };
+    const results = await Promise.allSettled(Array.from({ length: shardsAtOnce }, worker));
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+
+  progress(): RebuildProgress {
+    const all = [...this.shards.values()];
+    const sum = (name: keyof Counts): number => all.reduce((total, { counts }) => total + counts[name], 0);
+    return {
+      repositories: sum('repositories'),
+      links: sum('links'),
+      manifests: sum('manifests'),
+      tags: sum('tags'),
+      parts: { done: all.filter(({ done }) => done).length, all: all.length },
+      findings: this.findings.length,
+    };
+  }
+
+  /** One batch is read from the store while the one before it goes into the index. */
+  private async walkShard(shard: string): Promise<void> {
+    const begun = this.shards.get(shard) as ShardProgress;
+    let counts = begun.counts;
+    let largestSequence = 0n;
+    let lastRepository = /^repositories\/(.*?)\/_/.exec(begun.position)?.[1];
+    let restoring: Promise<void> = Promise.resolve();
+    const flush = async (groups: readonly EntryGroup[], readings: readonly GroupReading[], done: boolean): Promise<void> => {
+      const repositories = groups.map(({ repository }) => repository).filter((name) => name !== '');
+      const position = groups.at(-1)?.entries.at(-1)?.key ?? this.shards.get(shard)?.position ?? '';
+      for (const { entries } of groups) for (const { sequence } of entries) if (sequence > largestSequence) largestSequence = sequence;
+      let seen = 0;
+      for (const name of repositories) {
+        if (name !== lastRepository) seen++;
+        lastRepository = name;
+      }
+      counts = addCounts(counts, readings, seen);
+      const progress = { position, done, counts, largestSequence };
+      const written = await writeMissingReferrers(this.store, readings, (restored) => referrerDescriptor(restored));
+      await restoring;
+      restoring = restoreBatch(this.database.writes, this.store, { readings, repositories, shard, progress }).then((found) => {
+        this.shards.set(shard, progress);
+        for (const finding of [...written, ...found]) {
+          this.findings.push(finding);
+          this.options.onFinding(finding);
+        }
+        this.options.onProgress(this.progress());
+      });
+      // Awaited below; until then it must not count as unhandled.
+      restoring.catch(() => undefined);
+    };
+    let groups: EntryGroup[] = [];
+    let readings: Promise<GroupReading>[] = [];
+    let bytes = 0;
+    const keys = walkKeys(this.store, repositoriesPrefix + shard, begun.position);
+    for await (const group of groupEntries(keys)) {
+      if (readings.length >= readsAtOnce) bytes += (await readings[readings.length - readsAtOnce])?.manifest?.bytes.byteLength ?? 0;
+      const reading = readGroup(this.store, group, this.options.verify);
+      reading.catch(() => undefined);
+      groups.push(group);
+      readings.push(reading);
+      if (groups.length < batchGroups && bytes < batchBytes) continue;
+      await flush(groups, await Promise.all(readings), false);
+      [groups, readings, bytes] = [[], [], 0];
+    }
+    await flush(groups, await Promise.all(readings), true);
+    await restoring;
+  }
+}
+
+const none: Counts = { repositories: 0, links: 0, manifests: 0, tags: 0 };
+
+function addCounts(counts: Counts, readings: readonly GroupReading[], repositories: number): Counts {
+  const sum = { ...counts, repositories: counts.repositories + repositories };
+  for (const { link, manifest, tag } of readings) {
+    if (link !== undefined) sum.links++;
+    if (manifest !== undefined) sum.manifests++;
+    if (tag?.[0]?.digest !== undefined) sum.tags++;
+  }
+  return sum;
+}
+
+async function finish(holder: PoolClient, store: BlobStore, run: Run): Promise<void> {
+  await jumpSequence(holder, await recordedSequence(store), sequenceMargin);
+  for (;;) {
+    const copies = await listSecondCopies(holder, 100);
+    if (copies.length === 0) break;
+    for (const copy of copies) {
+      const sequence = await drawSequence(holder);
+      const { repository, digest, first } = copy;
+      await store.put(entryKey(linkTemplate(repository, digest, first.uuid), sequence), Buffer.from(first.key ?? ''));
+      await replaceSecondCopy(holder, copy, sequence);
+      await restoreArrivedBlobs(holder, repository, digest);
+    }
+  }
+  const owner = await readOwner(store);
+  await holder.query('ANALYZE').catch(() => undefined);
+  const clusterId = await finishRebuild(holder, owner);
+  if (owner === undefined) await writeOwner(store, clusterId);
+  await forgetProgress(holder);
+  for (const shard of shards) void run.progress().parts.done, void shard;
+}

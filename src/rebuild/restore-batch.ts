@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import type { Pool, PoolClient } from 'pg';
+import { isTransient } from '../database/failures.js';
+import type { BlobStore } from '../storage/blob-store.js';
+import { deletionTemplate, entryKey } from '../storage/keys.js';
+import {
+  listStrayReferrers,
+  restoreLinks,
+  restoreManifests,
+  restoreRepositories,
+  restoreTagHistory,
+  restoreTags,
+  restoreTombstones,
+  restoreTrash,
+  type RepositoryIds,
+} from './batch-queries.js';
+import { referrerKeyOf, type Finding, type GroupReading, type RestoredTagEntry } from './read-group.js';
+import { quarantine, saveProgress, type ShardProgress } from './rebuild-queries.js';
+
+/** Groups that follow each other in a walk. */
+export interface Batch {
+  readonly readings: readonly GroupReading[];
+  readonly repositories: readonly string[];
+  /** Progress once it is in the index. */
+  readonly shard: string;
+  readonly progress: ShardProgress & { readonly largestSequence: bigint };
+}
+
+/** Puts a batch into the index, with the progress, in one transaction. Returns all that did not fit. */
+export async function restoreBatch(pool: Pool, store: BlobStore, batch: Batch): Promise<Finding[]> {
+  for (let attempt = 1; ; attempt++) {
+    const client = await pool.connect();
+    try {
+      // What a crash takes away of it is restored again: the progress goes with it.
+      await client.query('BEGIN; SET LOCAL synchronous_commit = off');
+      const findings = await restoreRows(client, store, batch);
+      await client.query('COMMIT');
+      return findings;
+    } catch (error) {
+      await client.query('ROLLBACK').catch(() => undefined);
+      // Parts that are walked side by side may wait for each other's blobs.
+      if (!isTransient(error) || attempt >= mostAttempts) throw error;
+    } finally {
+      client.release();
+    }
+  }
+}
+
+const mostAttempts = 5;
+
+async function restoreRows(client: PoolClient, store: BlobStore, { readings, repositories, shard, progress }: Batch): Promise<Finding[]> {
+  const findings = readings.flatMap((reading) => reading.findings);
+  const links = readings.flatMap(({ link }) => link ?? []);
+  const manifests = readings.flatMap(({ manifest }) => manifest ?? []);
+  const tombstones = readings.flatMap(({ tombstone }) => tombstone ?? []);
+  const trash = readings.flatMap(({ superseded }) => superseded);
+  const ids = repositories.length === 0 ? new Map<string, string>() : await restoreRepositories(client, repositories);
+  if (tombstones.length > 0) await restoreTombstones(client, ids, tombstones);
+  if (links.length > 0) await restoreLinks(client, ids, links);
+  if (manifests.length > 0) await restoreManifests(client, ids, manifests);
+  const tags = readings.flatMap(({ tag }) => (tag === undefined ? [] : [tag]));
+  if (tags.length > 0) findings.push(...(await restoreTagsOf(client, store, ids, tags)));
+  const referrers = readings.flatMap((reading) => reading.referrers ?? []);
+  for (const { index, superseded } of referrers.length === 0 ? [] : await listStrayReferrers(client, ids, referrers)) {
+    const { key } = referrers[index] as (typeof referrers)[number];
+    if (superseded) trash.push(key);
+    else findings.push({ key, reason: 'the manifest of this referrer is not there' });
+  }
+  if (trash.length > 0) await restoreTrash(client, trash);
+  const unserved = findings.filter(({ kept }) => kept === undefined);
+  if (unserved.length > 0) await quarantine(client, unserved);
+  await saveProgress(client, shard, progress);
+  return findings;
+}
+
+/** A tag whose manifest was deleted later than the tag was pushed went with it: its own entry of that deletion is written where it is missing. */
+async function restoreTagsOf(
+  client: PoolClient,
+  store: BlobStore,
+  ids: RepositoryIds,
+  tags: readonly (readonly RestoredTagEntry[])[],
+): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  await restoreTagHistory(client, ids, tags.flat());
+  const newest = tags.flatMap(([first]) => (first?.digest === undefined ? [] : [first]));
+  for (const { index, deletedAs } of await restoreTags(client, ids, newest)) {
+    const tag = newest[index] as RestoredTagEntry;
+    const { repository, prefix, sequence } = tag;
+    if (deletedAs !== undefined && deletedAs > sequence) {
+      await store.put(entryKey(deletionTemplate(prefix), deletedAs), new Uint8Array());
+      await restoreTagHistory(client, ids, [{ ...tag, sequence: deletedAs, digest: undefined, at: undefined }]);
+      await restoreTombstones(client, ids, [{ repository, path: prefix, sequence: deletedAs }]);
+      findings.push({ key: entryKeyOf(tag), reason: 'the tag went with its manifest; the entry of its deletion is written now', kept: true });
+    } else {
+      findings.push({ key: entryKeyOf(tag), reason: `its manifest ${tag.digest} is not there` });
+    }
+  }
+  return findings;
+}
+
+function entryKeyOf({ prefix, sequence, digest }: RestoredTagEntry): string {
+  return entryKey(`${prefix}%.${(digest ?? '').replace(':', '.')}` as Parameters<typeof entryKey>[0], sequence);
+}
+
+/** Referrer entries that the manifests of a batch should have and that are not in the store: a crash came between the two. They are written now. */
+export async function writeMissingReferrers(store: BlobStore, readings: readonly GroupReading[], descriptorOf: DescriptorOf): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const { manifest } of readings) {
+    const key = manifest === undefined ? undefined : referrerKeyOf(manifest);
+    if (manifest === undefined || key === undefined || (await store.size(key)) !== undefined) continue;
+    await store.put(key, Buffer.from(JSON.stringify(descriptorOf(manifest))));
+    findings.push({ key, reason: 'the entry among the referrers was missing; it is written now', kept: true });
+  }
+  return findings;
+}
+
+type DescriptorOf = (manifest: NonNullable<GroupReading['manifest']>) => Record<string, unknown>;
