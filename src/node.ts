@@ -35,6 +35,7 @@ import { logRequests, nameOf } from './observe/request-log.js';
 import { countRequests } from './observe/request-metrics.js';
 import type { Tracer } from './observe/tracer.js';
 import { RegistryError } from './oci/errors.js';
+import { isRebuilding } from './rebuild/rebuild-queries.js';
 import type { BlobStore } from './storage/blob-store.js';
 import type { FileWorkers } from './storage/file-writer.js';
 import { openFilesystemStore } from './storage/filesystem-store.js';
@@ -84,6 +85,8 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     observePools({ reads: database.reads, writes: database.writes }, metrics, tracer);
     const membership = await joinCluster(database.writes, version, embedded);
     closers.push(() => membership.leave());
+    if (await isRebuilding(database.writes))
+      throw new Error('the database is being rebuilt from the store, or that was interrupted: let `ha-registry rebuild` go on to its end first');
     const { rows } = await database.writes.query<{ id: string }>('SELECT id FROM cluster');
     await claimStore(store, rows[0]?.id ?? '');
 

@@ -43,7 +43,7 @@ function manifestObject(mediaType: string, bytes: Uint8Array): Uint8Array {
 }
 
 /** As the referrers API lists it. */
-function referrerDescriptor({ digest, manifest, bytes }: ManifestPush): Record<string, unknown> {
+export function referrerDescriptor({ digest, manifest, bytes }: Pick<ManifestPush, 'digest' | 'manifest' | 'bytes'>): Record<string, unknown> {
   const { mediaType, artifactType, annotations } = manifest;
   return { mediaType, digest, size: bytes.byteLength, artifactType, annotations };
 }

@@ -71,7 +71,11 @@ export async function restoreTombstones(
   await queryer.query({
     name: 'restore-tombstones',
     text: `INSERT INTO tombstones (path, repository_id, sequence) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) ON CONFLICT DO NOTHING`,
-    values: [tombstones.map(({ path }) => path), tombstones.map(({ repository }) => ids.get(repository)), tombstones.map((t) => t.sequence)],
+    values: [
+      tombstones.map(({ path }) => path),
+      tombstones.map(({ repository }) => ids.get(repository)),
+      tombstones.map((t) => t.sequence),
+    ],
   });
 }
 

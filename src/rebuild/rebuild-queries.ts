@@ -144,7 +144,11 @@ export async function drawSequence(queryer: Queryer): Promise<bigint> {
 }
 
 /** The link to the first copy is written under `sequence`; the entry to the second goes to the trash. */
-export async function replaceSecondCopy(queryer: Queryer, { repository, digest, uuid, sequence, first }: SecondCopy, by: bigint): Promise<void> {
+export async function replaceSecondCopy(
+  queryer: Queryer,
+  { repository, digest, uuid, sequence, first }: SecondCopy,
+  by: bigint,
+): Promise<void> {
   await queryer.query({
     name: 'replace-second-copy',
     text: `WITH gone AS (DELETE FROM rebuild_second_copies WHERE repository = $1 AND digest = $2),
@@ -170,12 +174,13 @@ export async function restoreArrivedBlobs(queryer: Queryer, repository: Reposito
   });
 }
 
-/** The index is complete; collection waits for as long as what was just pushed does. */
-export async function finishRebuild(queryer: Queryer, clusterId: string | undefined): Promise<void> {
-  await queryer.query(
-    'UPDATE cluster SET id = COALESCE($1, id), generation = generation + 1, rebuild_started_at = NULL, gc_not_before = next_due()',
+/** The index is complete; collection waits for as long as what was just pushed does. Returns the cluster's id: the one given, which the store is marked with. */
+export async function finishRebuild(queryer: Queryer, clusterId: string | undefined): Promise<string> {
+  const { rows } = await queryer.query<{ id: string }>(
+    `UPDATE cluster SET id = COALESCE($1, id), generation = generation + 1, rebuild_started_at = NULL, gc_not_before = next_due() RETURNING id`,
     [clusterId],
   );
+  return rows[0]?.id ?? '';
 }
 
 export async function forgetProgress(queryer: Queryer): Promise<void> {

@@ -22,14 +22,13 @@ import {
   lockRebuild,
   replaceSecondCopy,
   restoreArrivedBlobs,
-  saveProgress,
   unlockRebuild,
   type Counts,
   type DatabaseState,
   type ShardProgress,
 } from './rebuild-queries.js';
 import { recordedSequence } from './recorded-sequence.js';
-import { restoreBatch, writeMissingReferrers } from './restore-batch.js';
+import { restoreBatch, writeMissingReferrers, type Batch } from './restore-batch.js';
 
 export interface RebuildOptions {
   /** Throws away what the database holds, also a rebuild that was begun. */
@@ -50,7 +49,7 @@ export interface RebuildProgress extends Counts {
 export class RebuildRefused extends Error {}
 
 /** First characters of repository names: each is a part of the store that is walked, and resumed, on its own. */
-const shards = [...'0123456789abcdefghijklmnopqrstuvwxyz'];
+const shards = '0123456789abcdefghijklmnopqrstuvwxyz'.split('');
 /** Walks side by side. Each holds up to two batches, which bounds the memory. */
 const shardsAtOnce = 4;
 /** Objects that one walk reads side by side. */
@@ -73,7 +72,7 @@ export async function rebuild(
     await beginRebuild(holder, (state) => refuseUnlessIdle(state, options.replace), options.replace);
     const run = new Run(database, store, options, await listProgress(pool));
     await run.walk();
-    await finish(holder, store, run);
+    await finish(holder, store);
     return run.progress();
   } finally {
     await unlockRebuild(holder).catch(() => undefined);
@@ -96,7 +95,7 @@ function refuseUnlessIdle({ nodes, isEmpty, isRebuilding }: DatabaseState, repla
 }
 
 class Run {
-  readonly findings: Finding[] = [];
+  private findings = 0;
   private readonly database: Database;
   private readonly store: BlobStore;
   private readonly options: RebuildOptions;
@@ -126,6 +125,16 @@ class Run {
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
+  private async restore(batch: Batch, written: readonly Finding[]): Promise<void> {
+    const found = await restoreBatch(this.database.writes, this.store, batch);
+    this.shards.set(batch.shard, batch.progress);
+    for (const finding of [...written, ...found]) {
+      this.findings++;
+      this.options.onFinding(finding);
+    }
+    this.options.onProgress(this.progress());
+  }
+
   progress(): RebuildProgress {
     const all = [...this.shards.values()];
     const sum = (name: keyof Counts): number => all.reduce((total, { counts }) => total + counts[name], 0);
@@ -135,7 +144,7 @@ class Run {
       manifests: sum('manifests'),
       tags: sum('tags'),
       parts: { done: all.filter(({ done }) => done).length, all: all.length },
-      findings: this.findings.length,
+      findings: this.findings,
     };
   }
 
@@ -159,14 +168,7 @@ class Run {
       const progress = { position, done, counts, largestSequence };
       const written = await writeMissingReferrers(this.store, readings, (restored) => referrerDescriptor(restored));
       await restoring;
-      restoring = restoreBatch(this.database.writes, this.store, { readings, repositories, shard, progress }).then((found) => {
-        this.shards.set(shard, progress);
-        for (const finding of [...written, ...found]) {
-          this.findings.push(finding);
-          this.options.onFinding(finding);
-        }
-        this.options.onProgress(this.progress());
-      });
+      restoring = this.restore({ readings, repositories, shard, progress }, written);
       // Awaited below; until then it must not count as unhandled.
       restoring.catch(() => undefined);
     };
@@ -201,7 +203,7 @@ function addCounts(counts: Counts, readings: readonly GroupReading[], repositori
   return sum;
 }
 
-async function finish(holder: PoolClient, store: BlobStore, run: Run): Promise<void> {
+async function finish(holder: PoolClient, store: BlobStore): Promise<void> {
   await jumpSequence(holder, await recordedSequence(store), sequenceMargin);
   for (;;) {
     const copies = await listSecondCopies(holder, 100);
@@ -219,5 +221,4 @@ async function finish(holder: PoolClient, store: BlobStore, run: Run): Promise<v
   const clusterId = await finishRebuild(holder, owner);
   if (owner === undefined) await writeOwner(store, clusterId);
   await forgetProgress(holder);
-  for (const shard of shards) void run.progress().parts.done, void shard;
 }

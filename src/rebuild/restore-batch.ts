@@ -92,7 +92,11 @@ async function restoreTagsOf(
       await store.put(entryKey(deletionTemplate(prefix), deletedAs), new Uint8Array());
       await restoreTagHistory(client, ids, [{ ...tag, sequence: deletedAs, digest: undefined, at: undefined }]);
       await restoreTombstones(client, ids, [{ repository, path: prefix, sequence: deletedAs }]);
-      findings.push({ key: entryKeyOf(tag), reason: 'the tag went with its manifest; the entry of its deletion is written now', kept: true });
+      findings.push({
+        key: entryKeyOf(tag),
+        reason: 'the tag went with its manifest; the entry of its deletion is written now',
+        kept: true,
+      });
     } else {
       findings.push({ key: entryKeyOf(tag), reason: `its manifest ${tag.digest} is not there` });
     }
@@ -105,7 +109,11 @@ function entryKeyOf({ prefix, sequence, digest }: RestoredTagEntry): string {
 }
 
 /** Referrer entries that the manifests of a batch should have and that are not in the store: a crash came between the two. They are written now. */
-export async function writeMissingReferrers(store: BlobStore, readings: readonly GroupReading[], descriptorOf: DescriptorOf): Promise<Finding[]> {
+export async function writeMissingReferrers(
+  store: BlobStore,
+  readings: readonly GroupReading[],
+  descriptorOf: DescriptorOf,
+): Promise<Finding[]> {
   const findings: Finding[] = [];
   for (const { manifest } of readings) {
     const key = manifest === undefined ? undefined : referrerKeyOf(manifest);

@@ -1,0 +1,348 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** `ha-registry rebuild`: the index is lost, and comes back from the store. */
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { differences, populate, type Expected } from './support/populate.js';
+import { databaseState, rowsOf, stateDifferences, tagTimes } from './support/database-state.js';
+import { freshDatabase } from './support/postgres.js';
+import { HttpClient } from './support/http-client.js';
+import { ha, haKilled, type Ending } from './support/program.js';
+import { startRegistry, temporaryDirectory } from './support/registry.js';
+import { describe, digestOf, imageOf, imageWithBlobs, pushBlob, putManifest, types, until } from './support/wire-suite.js';
+
+t.jobs = 2;
+
+interface Place {
+  readonly root: string;
+  readonly url: string;
+  readonly configFile: string;
+}
+
+async function newPlace(root?: string): Promise<Place> {
+  const { url } = await freshDatabase();
+  const directory = root ?? (await temporaryDirectory('rebuild-'));
+  const configFile = path.join(await temporaryDirectory('config-'), 'registry.yaml');
+  await writeFile(configFile, JSON.stringify({ database: { url }, workers: { threads: 1 }, log: { level: 'warn' } }));
+  return { root: directory, url, configFile };
+}
+
+async function withNode<T>({ root, url }: Place, use: (client: HttpClient) => Promise<T>): Promise<T> {
+  const registry = await startRegistry({ root, config: { database: { url }, workers: { threads: 1 }, log: { level: 'warn' } } });
+  const client = new HttpClient(registry.port);
+  try {
+    return await use(client);
+  } finally {
+    client.close();
+    await registry.stop();
+  }
+}
+
+function rebuild({ root, configFile }: Place, ...args: string[]): Promise<Ending> {
+  return ha(['rebuild', '--root', root, '--config', configFile, ...args]);
+}
+
+interface Report {
+  readonly repositories: number;
+  readonly manifests: number;
+  readonly links: number;
+  readonly tags: number;
+  readonly findings: number;
+  readonly listed: readonly { readonly key: string; readonly reason: string; readonly kept?: boolean }[];
+}
+
+async function report(t: Test, place: Place, ...args: string[]): Promise<Report> {
+  const { code, stdout, stderr } = await rebuild(place, '--json', ...args);
+  t.strictSame([code, stderr], [0, ''], `rebuild ${args.join(' ')}`);
+  return JSON.parse(stdout) as Report;
+}
+
+/** Files of the store whose path matches, without `data/`'s contents. */
+async function storeFiles({ root }: Place, pattern: RegExp): Promise<string[]> {
+  const store = path.join(root, 'store');
+  const names = await readdir(store, { recursive: true, withFileTypes: true });
+  return names
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(store, path.join(entry.parentPath, entry.name)))
+    .filter((name) => pattern.test(name))
+    .sort();
+}
+
+void t.test('everything comes back', { buffered: true }, async (t) => {
+  const place = await newPlace();
+  const expected = await withNode(place, async (client) => {
+    const all = await populate(client, { repositories: 12, tags: 3 });
+    await until('what is superseded has been deleted', async () => (await rowsOf(place.url, 'SELECT FROM object_trash')).length === 0);
+    return all;
+  });
+  const before = await databaseState(place.url);
+  const times = await tagTimes(place.url);
+  const files = await storeFiles(place, /./);
+
+  const lost: Place = await newPlace(place.root);
+  const refused = await startRegistry({ root: lost.root, config: { database: { url: lost.url } } }).then(
+    (registry) => registry.stop().then(() => 'started'),
+    (error: unknown) => String(error),
+  );
+  t.match(refused, 'ha-registry rebuild', 'beside a store of another database, a node names the command');
+
+  const { repositories, manifests, links, tags, findings } = await report(t, lost);
+  t.strictSame(await stateDifferences(lost.url, before), [], 'row by row');
+  const count = (table: string): number => before[table]?.length ?? 0;
+  t.strictSame(
+    [repositories, manifests, links, tags, findings],
+    [count('repositories'), count('manifests'), count('repository_blobs'), count('tags'), 0],
+    'and as many as were counted',
+  );
+  const restored = await tagTimes(lost.url);
+  t.strictSame([...restored.keys()].sort().length, [...times.keys()].length, 'times of tags');
+  const [{ apart } = { apart: Infinity }] = await rowsOf<{ apart: number }>(
+    lost.url,
+    'SELECT extract(epoch FROM now() - min(at))::float AS apart FROM tag_history WHERE digest IS NOT NULL',
+  );
+  t.ok(apart > 0.5, 'are those of the pushes');
+  t.strictSame(await storeFiles(place, /./), files, 'the store is as it was');
+  const [old] = await rowsOf<{ last: string }>(place.url, 'SELECT last_value AS last FROM entry_sequence');
+  const [state] = await rowsOf<{ last: string; waits: boolean; begun: boolean; same: boolean }>(
+    lost.url,
+    `SELECT last_value AS last, gc_not_before > now() + interval '1 hour' AS waits, rebuild_started_at IS NOT NULL AS begun FROM entry_sequence, cluster`,
+  );
+  t.ok(BigInt(state?.last ?? 0) > BigInt(old?.last ?? 0), 'sequences go on above the old ones');
+  t.strictSame([state?.waits, state?.begun], [true, false], 'collection waits, and the rebuild is over');
+
+  await withNode(lost, async (client) => {
+    t.strictSame(await differences(client, expected), [], 'every answer is as before');
+    const image = await imageWithBlobs(client, 'team0', ['something new']);
+    t.equal((await putManifest(client, 'team0', 'tag-0', image)).status, 201, 'pushes go on');
+    t.equal((await client.send('GET', '/v2/team0/manifests/tag-0')).body.toString(), image, 'on top of what was there');
+  });
+
+  const again = await rebuild(lost);
+  t.equal(again.code, 1, 'a database that is not empty');
+  t.match(again.stderr, '--replace', 'is refused, with what to do');
+  const afterPush = await databaseState(lost.url);
+  await report(t, lost, '--replace', '--verify');
+  t.strictSame(await stateDifferences(lost.url, afterPush), [], 'replaced by the same');
+});
+
+void t.test('beside a node it is refused', { buffered: true }, async (t) => {
+  const place = await newPlace();
+  await withNode(place, async (client) => {
+    await pushBlob(client, 'alive', 'x');
+    for (const args of [[], ['--replace']]) {
+      const { code, stderr } = await rebuild(place, ...args);
+      t.equal(code, 1, `rebuild ${args.join(' ')}`);
+      t.match(stderr, 'a node is running', 'says why');
+      t.notMatch(stderr, /\n\s+at /, 'without a stack');
+    }
+    t.equal((await client.send('GET', `/v2/alive/blobs/${digestOf('x')}`)).status, 200, 'nothing is lost');
+  });
+});
+
+void t.test('the embedded database', { buffered: true }, async (t) => {
+  const root = await temporaryDirectory('embedded-');
+  const start = async () => {
+    const registry = await startRegistry({ root, config: { workers: { threads: 1 } } });
+    return { registry, client: new HttpClient(registry.port) };
+  };
+  const first = await start();
+  const image = await imageWithBlobs(first.client, 'embedded', ['layer']);
+  await putManifest(first.client, 'embedded', 'v1', image);
+  const refused = await ha(['rebuild', '--root', root]);
+  t.equal(refused.code, 1, 'while the node runs');
+  t.match(refused.stderr, 'a node is running', 'the command finds its database, and the node in it');
+  first.client.close();
+  await first.registry.stop();
+  await rm(path.join(root, 'postgres'), { recursive: true });
+  const { code, stdout, stderr } = await ha(['rebuild', '--root', root]);
+  t.strictSame([code, stderr], [0, ''], 'without a node it starts the database itself');
+  t.match(stdout, 'restored 1 repositories, 1 manifests, 2 links, 1 tags');
+  const second = await start();
+  t.equal((await second.client.send('GET', '/v2/embedded/manifests/v1')).body.toString(), image, 'and a node finds it');
+  second.client.close();
+  await second.registry.stop();
+});
+
+void t.test('what does not fit is reported and not served', { buffered: true }, async (t) => {
+  const place = await newPlace();
+  const store = path.join(place.root, 'store');
+  const key = async (pattern: RegExp): Promise<string> => (await storeFiles(place, pattern))[0] ?? '';
+  const manifestOf = (text: string): RegExp => new RegExp(`_manifests/sha256/${digestOf(text).slice(7)}/`);
+  const linkOf = (text: string): RegExp => new RegExp(`_blobs/sha256/${digestOf(text).slice(7)}/`);
+  const dataOf = async (text: string): Promise<string> => {
+    const uuid = (await key(linkOf(text))).split('.').at(-1) ?? '';
+    return `data/${uuid.slice(-2)}/${uuid}`;
+  };
+  const images: Record<string, string> = {};
+  const expected: Expected = new Map();
+  await withNode(place, async (client) => {
+    for (const name of ['whole', 'torn', 'bent', 'dataless', 'rotten', 'cut', 'vanished', 'undone', 'kept']) {
+      images[name] = await imageWithBlobs(client, 'faults', [`layer of ${name}`], { annotations: { name } });
+      await putManifest(client, 'faults', name, images[name]);
+    }
+    const referrer = imageOf([], { artifactType: 'application/x', subject: describe(types.manifest, images['whole'] ?? '') });
+    await putManifest(client, 'faults', digestOf(referrer), referrer);
+    // As a crash leaves a deletion: the manifest's entry is there, the tag's is not.
+    await client.send('DELETE', `/v2/faults/manifests/${digestOf(images['undone'] ?? '')}`);
+    await until('nothing is left to delete', async () => (await rowsOf(place.url, 'SELECT FROM object_trash')).length === 0);
+  });
+  const image = (name: string): string => images[name] ?? '';
+  expected.set('/v2/faults/manifests/whole', digestOf(image('whole')));
+  // Manifests: one cut short, one with another byte, one whose entry is gone.
+  const torn = await key(manifestOf(image('torn')));
+  await truncate(path.join(store, torn), 40);
+  const bent = await key(manifestOf(image('bent')));
+  await writeFile(path.join(store, bent), (await readFile(path.join(store, bent), 'utf8')).replace('bent', 'Bent'));
+  const vanished = await key(/_tags\/vanished\//);
+  await rm(path.join(store, await key(manifestOf(image('vanished')))));
+  for (const name of ['torn', 'bent', 'vanished']) {
+    expected.set(`/v2/faults/manifests/${name}`, '404');
+    expected.set(`/v2/faults/manifests/${digestOf(image(name))}`, '404');
+  }
+  // Blobs: data gone, another byte in them, fewer bytes.
+  const dataless = await key(linkOf('layer of dataless'));
+  await rm(path.join(store, await dataOf('layer of dataless')));
+  const rotten = await dataOf('layer of rotten');
+  await writeFile(path.join(store, rotten), 'LAYER of rotten');
+  const cut = await dataOf('layer of cut');
+  await truncate(path.join(store, cut), 3);
+  for (const name of ['dataless', 'rotten', 'cut']) {
+    expected.set(`/v2/faults/blobs/${digestOf(`layer of ${name}`)}`, '404');
+    expected.set(`/v2/faults/manifests/${name}`, digestOf(image(name)));
+  }
+  const undone = await key(/_tags\/undone\/.*deleted$/);
+  await rm(path.join(store, undone));
+  expected.set('/v2/faults/manifests/undone', '404');
+  const referrer = await key(/_referrers\//);
+  await rm(path.join(store, referrer));
+  // An entry that a newer one has passed, as a crash before its deletion leaves it, and what is no entry at all.
+  const kept = await key(manifestOf(image('kept')));
+  const older = `${path.dirname(kept)}/${'9'.repeat(19)}8`.replace('/99999999999999999998', '/09223372036854775806');
+  await writeFile(path.join(store, older), 'Content-Type: x\n\n{}');
+  const strange = 'repositories/faults/_manifests/sha256/readme.txt';
+  await writeFile(path.join(store, strange), 'hello');
+  expected.set('/v2/faults/manifests/kept', digestOf(image('kept')));
+
+  const lost = await newPlace(place.root);
+  const { listed } = await report(t, lost, '--verify');
+  const found = new Map(listed.map((finding) => [finding.key, finding]));
+  for (const [what, at, served] of [
+    ['a manifest without an end', torn, false],
+    ['a manifest with another byte', bent, false],
+    ['a tag whose manifest was cut short', await key(/_tags\/torn\//), false],
+    ['a tag whose manifest is gone', vanished, false],
+    ['a link without data', dataless, false],
+    ['data with other bytes', rotten, false],
+    ['data with fewer bytes', cut, false],
+    ['a file that is no entry', strange, false],
+    ['a tag that should have gone with its manifest', await key(/_tags\/undone\/.*sha256/), true],
+    ['a referrer without its entry', referrer, true],
+  ] as const) {
+    t.ok(found.has(at), `${what}: ${at}: ${found.get(at)?.reason}`);
+    t.equal(found.get(at)?.kept, served ? true : undefined, 'and whether it counts');
+  }
+  t.equal(found.size, 12, `nothing else, but the tag of the other bad manifest: ${[...found.keys()].join('\n')}`);
+  const quarantined = (await rowsOf<{ key: string }>(lost.url, 'SELECT key FROM quarantine')).map((row) => row.key);
+  t.strictSame(
+    quarantined.sort(),
+    listed
+      .filter(({ kept: counts }) => counts === undefined)
+      .map((finding) => finding.key)
+      .sort(),
+    'is in quarantine',
+  );
+  t.same(
+    await storeFiles(place, new RegExp(`^(${[undone, referrer].join('|')})$`)),
+    [referrer, undone].sort(),
+    'what could be repaired was',
+  );
+  t.same(await rowsOf(lost.url, 'SELECT key FROM object_trash'), [{ key: older }], 'what is passed goes to the trash');
+  await withNode(lost, async (client) => {
+    t.strictSame(await differences(client, expected), [], 'what is whole is served, and nothing else');
+    await pushBlob(client, 'faults', 'layer of dataless');
+    await pushBlob(client, 'faults', 'layer of rotten');
+    for (const name of ['dataless', 'rotten']) {
+      const { body } = await client.send('GET', `/v2/faults/blobs/${digestOf(`layer of ${name}`)}`);
+      t.equal(body.toString(), `layer of ${name}`, `${name}: pushed again it is healed`);
+    }
+    t.equal((await client.send('GET', '/v2/faults/tags/list')).status, 200, 'tags are listed');
+  });
+});
+
+void t.test('two copies of a blob', { buffered: true }, async (t) => {
+  const place = await newPlace();
+  await withNode(place, async (client) => {
+    for (const repository of ['one', 'two']) {
+      const image = await imageWithBlobs(client, repository, ['same']);
+      await putManifest(client, repository, 'v1', image);
+    }
+  });
+  // As a node leaves it that dies between its link and its commit, which another upload had overtaken.
+  const store = path.join(place.root, 'store');
+  const [link = ''] = await storeFiles(place, new RegExp(`two/_blobs/sha256/${digestOf('same').slice(7)}/`));
+  const uuid = link.split('.').at(-1) ?? '';
+  const other = `${uuid.slice(0, -4)}${uuid.endsWith('beef') ? 'cafe' : 'beef'}`;
+  await rm(path.join(store, link));
+  await writeFile(path.join(store, link.replace(uuid, other)), '');
+  await pushFile(path.join(store, `data/${other.slice(-2)}/${other}`), 'same');
+  const lost = await newPlace(place.root);
+  await report(t, lost);
+  t.equal((await rowsOf(lost.url, `SELECT FROM blobs WHERE digest = $1`, [column('same')])).length, 1, 'one of them counts');
+  await withNode(lost, async (client) => {
+    for (const repository of ['one', 'two']) {
+      t.equal((await client.send('GET', `/v2/${repository}/blobs/${digestOf('same')}`)).body.toString(), 'same', `${repository} has it`);
+      t.equal((await client.send('GET', `/v2/${repository}/manifests/v1`)).status, 200, 'and its manifest');
+    }
+  });
+  t.same(await rowsOf(lost.url, 'SELECT FROM missing_references'), [], 'nothing is missing');
+  const state = await databaseState(lost.url);
+  const third = await newPlace(place.root);
+  await report(t, third);
+  t.strictSame(
+    (await databaseState(third.url))['repository_blobs']?.length,
+    state['repository_blobs']?.length,
+    'and a second rebuild agrees',
+  );
+});
+
+void t.test('killed in the middle', { buffered: true }, async (t) => {
+  const place = await newPlace();
+  await withNode(place, (client) =>
+    populate(client, { repositories: 30, tags: 4 }).then(async () => {
+      await until('what is superseded has been deleted', async () => (await rowsOf(place.url, 'SELECT FROM object_trash')).length === 0);
+    }),
+  );
+  const before = await databaseState(place.url);
+  const lost = await newPlace(place.root);
+  // Each batch is a transaction; the rebuild is killed as soon as one is there.
+  const killed = await haKilled(['rebuild', '--root', lost.root, '--config', lost.configFile], async (ended) => {
+    const begun = () =>
+      rowsOf(lost.url, 'SELECT FROM rebuild_progress').then(
+        ({ length }) => length > 0,
+        () => false,
+      );
+    await until('something is restored', async () => ended() || begun());
+  });
+  if (!killed) t.comment('it was faster than the kill');
+  else {
+    const refused = await startRegistry({ root: lost.root, config: { database: { url: lost.url } } }).then(
+      (registry) => registry.stop().then(() => 'started'),
+      (error: unknown) => String(error),
+    );
+    t.match(refused, /rebuild/, 'no node starts on half an index');
+    await report(t, lost);
+  }
+  t.strictSame(await stateDifferences(lost.url, before), [], 'it goes on to the same end');
+});
+
+async function pushFile(file: string, text: string): Promise<void> {
+  await mkdir(path.dirname(file), { recursive: true });
+  await writeFile(file, text);
+}
+
+function column(text: string): Buffer {
+  return Buffer.concat([Buffer.from([1]), createHash('sha256').update(text).digest()]);
+}
