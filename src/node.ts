@@ -86,7 +86,9 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const membership = await joinCluster(database.writes, version, embedded);
     closers.push(() => membership.leave());
     if (await isRebuilding(database.writes))
-      throw new Error('the database is being rebuilt from the store, or that was interrupted: let `ha-registry rebuild` go on to its end first');
+      throw new Error(
+        'the database is being rebuilt from the store, or that was interrupted: let `ha-registry rebuild` go on to its end first',
+      );
     const { rows } = await database.writes.query<{ id: string }>('SELECT id FROM cluster');
     await claimStore(store, rows[0]?.id ?? '');
 

@@ -39,6 +39,14 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'type:upload/buffer-pool',
     'type:worker/hash-clock',
     'type:worker/worker-pool',
+  rebuild: [
+    'oci/',
+    'database/',
+    'storage/',
+    'journal/',
+    'type:worker/hash',
+    'manifest/push-manifest',
+    ...domains.map((domain) => `${domain}/*-queries`),
   ],
   ...Object.fromEntries(
     domains.map((domain) => [

@@ -244,7 +244,7 @@ void t.test('what does not fit is reported and not served', { buffered: true }, 
     t.ok(found.has(at), `${what}: ${at}: ${found.get(at)?.reason}`);
     t.equal(found.get(at)?.kept, served ? true : undefined, 'and whether it counts');
   }
-  t.equal(found.size, 12, `nothing else, but the tag of the other bad manifest: ${[...found.keys()].join('\n')}`);
+  t.equal(found.size, 11, `nothing else, but the tag of the other bad manifest: ${[...found.keys()].join('\n')}`);
   const quarantined = (await rowsOf<{ key: string }>(lost.url, 'SELECT key FROM quarantine')).map((row) => row.key);
   t.strictSame(
     quarantined.sort(),

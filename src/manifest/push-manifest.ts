@@ -43,7 +43,11 @@ function manifestObject(mediaType: string, bytes: Uint8Array): Uint8Array {
 }
 
 /** As the referrers API lists it. */
-export function referrerDescriptor({ digest, manifest, bytes }: Pick<ManifestPush, 'digest' | 'manifest' | 'bytes'>): Record<string, unknown> {
+export function referrerDescriptor({
+  digest,
+  manifest,
+  bytes,
+}: Pick<ManifestPush, 'digest' | 'manifest' | 'bytes'>): Record<string, unknown> {
   const { mediaType, artifactType, annotations } = manifest;
   return { mediaType, digest, size: bytes.byteLength, artifactType, annotations };
 }
