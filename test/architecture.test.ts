@@ -39,6 +39,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'type:upload/buffer-pool',
     'type:worker/hash-clock',
     'type:worker/worker-pool',
+  ],
   rebuild: [
     'oci/',
     'database/',

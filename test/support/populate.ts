@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Fills a registry, over the wire, with everything that a rebuild has to bring back. */
-import { HttpClient } from './http-client.js';
+import type { HttpClient } from './http-client.js';
 import { bytesOf, describe, digestOf, imageOf, imageWithBlobs, indexOf, pushBlob, putManifest, types } from './wire-suite.js';
 
 export interface Population {
