@@ -12,6 +12,7 @@ import { openDatabase, type Connection, type Database } from '../database/pool.j
 import type { BlobStore } from '../storage/blob-store.js';
 import { openFilesystemStore } from '../storage/filesystem-store.js';
 import { loadAddon } from '../worker/addon.js';
+import { HashClock } from '../worker/hash-clock.js';
 import { openWorkerPool } from '../worker/worker-pool.js';
 
 export interface Parts {
@@ -28,7 +29,7 @@ export async function openParts(config: Config): Promise<Parts> {
     for (const closer of closers.splice(0).toReversed()) await closer().catch(() => undefined);
   };
   try {
-    const workers = openWorkerPool(config.workers.threads, config.workers.hash);
+    const workers = openWorkerPool(config.workers.threads, config.workers.hash, new HashClock());
     closers.push(() => workers.close());
     const connection = config.database.url ?? (await embeddedConnection(config, closers));
     await migrate(connection).catch((error: unknown) => {
