@@ -224,8 +224,11 @@ class FilesystemStore implements BlobStore {
     const names: string[] = [];
     for (const entry of await reading) {
       const name = directory + entry.name + (entry.isDirectory() ? '/' : '');
-      const mayHold = name.startsWith(prefix) || (name.endsWith('/') && prefix.startsWith(name));
-      if (mayHold && name !== temporaryPrefix && (byBytes(name, after) > 0 || after.startsWith(name))) names.push(name);
+      const comesAfter = byBytes(name, after) > 0;
+      if (entry.isDirectory()) {
+        const mayHold = name.startsWith(prefix) || prefix.startsWith(name);
+        if (mayHold && (comesAfter || after.startsWith(name)) && name !== temporaryPrefix) names.push(name);
+      } else if (name.startsWith(prefix) && comesAfter) names.push(name);
     }
     names.sort(byBytes);
     const ahead: Promise<Dirent[]>[] = [];
