@@ -39,6 +39,8 @@ export function exposition(families: readonly Family[], form: Form): string {
     const name = family.type === 'counter' && form === 'text' ? `${bare}_total` : bare;
     lines.push(`# HELP ${name} ${escapeHelp(family.help, form)}`, `# TYPE ${name} ${family.type}`);
     for (const { metricName, labels, value } of family.values) {
+      // The mean of nothing.
+      if (Number.isNaN(value)) continue;
       const sampleName = family.type === 'counter' ? `${bare}_total` : (metricName ?? name);
       lines.push(`${sampleName}${labelText(labels, form)} ${number(value)}`);
     }

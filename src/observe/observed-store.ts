@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { BlobStore, DataWriter } from '../storage/blob-store.js';
+import type { Appending, BlobStore, DataWriter } from '../storage/blob-store.js';
 import { operationSeconds, type Counter, type Histogram, type Metrics } from './metrics.js';
 import type { Tracer } from './tracer.js';
 
@@ -45,7 +45,7 @@ export function observeStore(store: BlobStore, metrics: Metrics, tracer: Tracer 
 
 type Run = <T>(name: string, work: () => Promise<T>) => Promise<T>;
 
-/** Methods that return something else than a promise are left as they are, and so are values. */
+/** A part is timed until it is stored. Methods that return something else than promises are left as they are, and so are values. */
 function observeMethods<Target extends object>(target: Target, run: Run): Target {
   const observed = new Map<PropertyKey, unknown>();
   return new Proxy(target, {
@@ -56,13 +56,18 @@ function observeMethods<Target extends object>(target: Target, run: Run): Target
       if (method === undefined) {
         method = (...args: unknown[]): unknown => {
           const result: unknown = Reflect.apply(value, target, args);
-          return result instanceof Promise ? run(name, () => result as Promise<unknown>) : result;
+          if (result instanceof Promise) return run(name, () => result as Promise<unknown>);
+          return isAppending(result) ? { ...result, stored: run(name, () => result.stored) } : result;
         };
         observed.set(name, method);
       }
       return method;
     },
   });
+}
+
+function isAppending(result: unknown): result is Appending {
+  return typeof result === 'object' && result !== null && 'stored' in result && result.stored instanceof Promise;
 }
 
 async function timed<T>({ seconds, ok, failed }: Operation, work: () => Promise<T>): Promise<T> {

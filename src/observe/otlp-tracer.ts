@@ -2,12 +2,12 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Traces by OpenTelemetry, sent as OTLP over HTTP. Loaded only where `tracing.endpoint` is set. */
-import { context, diag, DiagLogLevel, propagation, SpanKind, SpanStatusCode, trace, type Span } from '@opentelemetry/api';
+import { context, diag, DiagLogLevel, propagation, SpanKind, SpanStatusCode, trace, type Context, type Span } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor, NodeTracerProvider, ParentBasedSampler, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace-node';
 import type { ClientAddress } from '../http/client-address.js';
-import type { FinishedRequest, Request } from '../http/contract.js';
+import type { FinishedRequest, Reply, Request } from '../http/contract.js';
 import type { Log } from './log.js';
 import { nameOf } from './request-log.js';
 import type { Tracer } from './tracer.js';
@@ -66,7 +66,9 @@ export function openTracer(options: TracingOptions, log: Log): Tracer {
       const startTime = performance.timeOrigin + request.startedMs;
       const span = tracer.startSpan(request.method.slice(0, 20), { kind: SpanKind.SERVER, startTime }, parent);
       spans.set(request, span);
-      return context.with(trace.setSpan(parent, span), () => handler(request));
+      const inSpan = trace.setSpan(parent, span);
+      const reply = context.with(inSpan, () => handler(request));
+      return reply instanceof Promise ? reply.then((later) => openedIn(inSpan, later)) : openedIn(inSpan, reply);
     },
     requests: {
       begun: (request) => void request.remoteAddress,
@@ -97,6 +99,13 @@ export function openTracer(options: TracingOptions, log: Log): Tracer {
       await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, closeWithinMs))]);
     },
   };
+}
+
+/** A body is opened by the engine, which knows no spans. */
+function openedIn(inSpan: Context, reply: Reply): Reply {
+  const { body } = reply;
+  if (typeof body !== 'object' || !('open' in body)) return reply;
+  return { ...reply, body: { length: body.length, open: () => context.with(inSpan, () => body.open()) } };
 }
 
 /** Names as OpenTelemetry's conventions for HTTP have them. */
