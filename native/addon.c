@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /*
- * What JavaScript cannot do: hash with OpenSSL from a state that was kept elsewhere, and set SO_RCVBUF on a listening socket. `durable_put.c` has what it can
- * do only slowly.
+ * What JavaScript cannot do: hash with OpenSSL from a state that was kept elsewhere, and set SO_RCVBUF on a listening socket. `notify.c` has
+ * another such thing, `durable_put.c` what it can do only slowly.
  * `src/worker/addon.ts` has the types, `src/worker/hash.ts` describes the neutral state. No state is kept here between calls, so
  * every worker thread may load it.
  */
@@ -302,6 +302,9 @@ static napi_value set_receive_buffer(napi_env env, napi_callback_info info) {
 /* durable_put.c */
 napi_value durable_put(napi_env env, napi_callback_info info);
 
+/* notify.c */
+napi_value notify(napi_env env, napi_callback_info info);
+
 NAPI_MODULE_INIT() {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, find_openssl);
@@ -314,6 +317,7 @@ NAPI_MODULE_INIT() {
       {"digest", NULL, digest, NULL, NULL, NULL, napi_enumerable, NULL},
       {"setReceiveBuffer", NULL, set_receive_buffer, NULL, NULL, NULL, napi_enumerable, NULL},
       {"durablePut", NULL, durable_put, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"notify", NULL, notify, NULL, NULL, NULL, napi_enumerable, NULL},
   };
   if (napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions) != napi_ok) {
     napi_throw_error(env, NULL, "the addon's functions can't be defined");

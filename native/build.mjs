@@ -12,7 +12,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const cFiles = ['addon.c', 'durable_put.c'].map((name) => join(here, name));
+const cFiles = ['addon.c', 'durable_put.c', 'notify.c'].map((name) => join(here, name));
 const addon = join(here, 'ha_registry.node');
 const attempt = join(here, `ha_registry.${process.pid}.node`);
 

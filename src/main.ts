@@ -6,9 +6,12 @@
 import { parseArgs } from 'node:util';
 import { UsageError, type Command } from './commands/command.js';
 import { rebuildCommand } from './commands/rebuild.js';
-import { ConfigurationError, loadConfig, type Config } from './config/config.js';
+import { childEnvironment, ConfigurationError, loadConfig, readSupervision, type Config } from './config/config.js';
 import { startNode, version } from './node.js';
-import { openLog } from './observe/log.js';
+import { openLog, type Log } from './observe/log.js';
+import { chooseNotify, openServiceManager, type ServiceManager } from './supervision/service-manager.js';
+import { answersAt, startWatchdog } from './supervision/watchdog.js';
+import { loadAddon } from './worker/addon.js';
 
 const commands: Readonly<Record<string, Command>> = { rebuild: rebuildCommand };
 
@@ -76,12 +79,15 @@ async function serve(config: Config): Promise<void> {
   const log = openLog(config.log.level);
   process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'));
   process.on('uncaughtException', (error) => log.error({ err: error }, 'uncaught exception'));
+  const service = reachServiceManager(log);
   let stopping = false;
   let starting: ReturnType<typeof startNode> | undefined;
   const stop = (reason: string, exitCode: number): void => {
     if (stopping) return;
     stopping = true;
     log.info(`${reason}: stopping`);
+    const { shutdown_delay, drain_timeout } = config.server;
+    service.stopping(shutdown_delay + drain_timeout + closingMs);
     const closed = starting?.then((node) => node.close());
     closed?.then(
       () => process.exit(exitCode),
@@ -90,12 +96,34 @@ async function serve(config: Config): Promise<void> {
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop(signal, 0));
   try {
-    starting = startNode(config, log, (reason) => stop(reason, 1));
-    await starting;
+    starting = startNode(config, log, (reason) => stop(reason, 1), service);
+    const { port } = await starting;
+    watch(config, port, service, () => stopping);
+    if (!stopping) service.ready(`serving on port ${port}`);
   } catch (error) {
     log.debug({ err: error }, 'start failed');
     fail(describeStartFailure(config, error), 1);
   }
+}
+
+/** What closing takes after the last request: the pools' connections, and an embedded Postgres that writes its checkpoint. */
+const closingMs = 30_000;
+
+function reachServiceManager(log: Log): ServiceManager {
+  const onError = (error: unknown): void => log.warn({ err: error }, 'the service manager cannot be told how this node is');
+  return openServiceManager(chooseNotify(readSupervision().notifySocket, loadAddon()?.notify, childEnvironment(), onError), onError);
+}
+
+function watch(config: Config, port: number, service: ServiceManager, isStopping: () => boolean): void {
+  const { watchdogMs } = readSupervision();
+  if (watchdogMs === undefined) return;
+  const { bind_address: host, reuse_port: isShared, tls } = config.server;
+  const answers = async (): Promise<boolean> => {
+    // Whoever connects to a shared port may reach another node, and one that stops takes nobody any more: there, that this runs must do.
+    if (isShared || isStopping()) return true;
+    return answersAt({ host, port, tls: tls !== undefined }, watchdogMs / 2);
+  };
+  startWatchdog(watchdogMs, answers, () => service.alive());
 }
 
 function describeStartFailure(config: Config, error: unknown): string {

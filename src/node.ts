@@ -4,6 +4,7 @@
 /** The composition root: opens and wires every part in order, and closes them in reverse. */
 import { readFileSync } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
 import { openLinks } from './blob/link-queries.js';
 import { childEnvironment, type Config } from './config/config.js';
@@ -40,6 +41,7 @@ import type { BlobStore } from './storage/blob-store.js';
 import type { FileWorkers } from './storage/file-writer.js';
 import { openFilesystemStore } from './storage/filesystem-store.js';
 import { claimStore } from './storage/owner.js';
+import type { ServiceManager } from './supervision/service-manager.js';
 import { BufferPool } from './upload/buffer-pool.js';
 import { expireSessions } from './upload/session-queries.js';
 import { addonProblem, loadAddon } from './worker/addon.js';
@@ -59,7 +61,7 @@ const manifestsAtOnce = 16;
 export const version = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
 /** `onFatal` is told when the node can't go on, such as when the embedded Postgres has ended. */
-export async function startNode(config: Config, log: Log, onFatal: (reason: string) => void): Promise<Node> {
+export async function startNode(config: Config, log: Log, onFatal: (reason: string) => void, service: ServiceManager): Promise<Node> {
   const closers: (() => Promise<unknown>)[] = [];
   const closeAll = async (): Promise<void> => {
     for (const close of closers.splice(0).toReversed())
@@ -80,7 +82,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       log.warn(`hashing with hash-wasm, at about a quarter of the speed: ${addonProblem() ?? 'as configured'}`);
     const workers = openWorkerPool(config.workers.threads, config.workers.hash, clock, onHashed);
     closers.push(() => workers.close());
-    const { database, place, embedded } = await connect(config, log, onFatal, closers);
+    const { database, place, embedded } = await connect(config, log, onFatal, service, closers);
     const store = observeStore(await openStore(config, workers, embedded), metrics, tracer);
     observePools({ reads: database.reads, writes: database.writes }, metrics, tracer);
     const membership = await joinCluster(database.writes, version, embedded);
@@ -137,6 +139,9 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     countBuild(metrics, { version, node: process.versions.node, engine: server.engine, hash: hasher.implementation, store: store.kind });
     const drain = async (): Promise<void> => {
       draining = true;
+      server.retire();
+      // Not ready, and serving all the same, until every balancer has asked.
+      await sleep(config.server.shutdown_delay);
       await server.drain(config.server.drain_timeout);
     };
     closers.push(drain);
@@ -162,10 +167,11 @@ async function connect(
   config: Config,
   log: Log,
   onFatal: (reason: string) => void,
+  service: ServiceManager,
   closers: (() => Promise<unknown>)[],
 ): Promise<Connected> {
   const open = async (connection: Connection): Promise<Database> => {
-    await migrate(connection).catch((error: unknown) => {
+    await service.during('migrating the database', migrate(connection)).catch((error: unknown) => {
       if (!isConnectionLoss(error)) throw error;
       throw new Error(`the database cannot be reached (database.url): ${error instanceof Error ? error.message : String(error)}`, {
         cause: error,

@@ -28,6 +28,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   storage: ['oci/'],
   database: ['oci/'],
   worker: ['oci/'],
+  supervision: [],
   journal: ['oci/', 'database/', 'storage/'],
   observe: [
     'oci/',

@@ -141,7 +141,24 @@ function deepFreeze<T>(value: T): T {
   return value;
 }
 
-/** What child processes are given of the environment. */
+/** What child processes are given of the environment: not what the service manager told this one alone. */
 export function childEnvironment(): NodeJS.ProcessEnv {
-  return { ...process.env };
+  const { NOTIFY_SOCKET: _socket, WATCHDOG_USEC: _usec, WATCHDOG_PID: _pid, ...environment } = process.env;
+  return environment;
+}
+
+/** What a service manager told this process, see sd_notify(3) and sd_watchdog_enabled(3). */
+export interface Supervision {
+  /** A path, or an abstract name behind an `@`. */
+  readonly notifySocket: string | undefined;
+  /** Who says nothing for this long is killed. */
+  readonly watchdogMs: number | undefined;
+}
+
+export function readSupervision(): Supervision {
+  const { NOTIFY_SOCKET: notifySocket = '', WATCHDOG_USEC: usec = '', WATCHDOG_PID: pid = '' } = process.env;
+  // A watchdog that was set for another process may have been inherited.
+  const isOurs = pid === '' || pid === String(process.pid);
+  const watchdogMs = isOurs && /^[1-9]\d{0,14}$/.test(usec) ? Number(usec) / 1000 : undefined;
+  return { notifySocket: notifySocket === '' ? undefined : notifySocket, watchdogMs };
 }

@@ -96,6 +96,7 @@ export const schema = z.strictObject({
       max_connections: integer(1, 1_000_000).default(10_000),
       idle_timeout: duration.refine((ms) => Number.isNaN(ms) || ms >= 1_000, 'expected at least 1s').default(60_000),
       minimum_rate: size.default(256),
+      shutdown_delay: duration.default(0),
       drain_timeout: duration.default(30_000),
       allowed_origins: z.preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(origin)).default([]),
       trusted_proxies: z.preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(network)).default([]),

@@ -124,6 +124,8 @@ export interface HttpServer {
   readonly engine: 'uws' | 'node';
   /** The port that is listened on. */
   readonly port: number;
+  /** From now on replies say `Connection: close`, so that clients go away by themselves. Everything is still served. */
+  retire(): void;
   /** Stops listening, answers what is in flight with `Connection: close`, closes idle connections, and after `timeoutMs` the rest. Resolves when all are closed. */
   drain(timeoutMs: number): Promise<void>;
 }

@@ -15,6 +15,8 @@ export interface Addon {
    * Writes a file by way of `temporary`, after making the directories (topmost first), and syncs all of it. Rejects with an Error that has the system's `code`.
    */
   readonly durablePut: (directories: readonly string[], temporary: string, path: string, bytes: Uint8Array) => Promise<void>;
+  /** One datagram to the Unix socket at a path, or to the abstract one that is named behind an `@`. Throws when it is not taken within a second. */
+  readonly notify: (address: string, message: string) => void;
 }
 
 /** The addon, or `undefined` when it can't be loaded, for a reason that `addonProblem` tells. */

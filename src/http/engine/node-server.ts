@@ -49,6 +49,9 @@ export function nodeServe(setReceiveBuffer?: SetReceiveBuffer): Serve {
     return {
       engine: 'node',
       port,
+      retire() {
+        shared.draining = true;
+      },
       drain(timeoutMs) {
         drained ??= drain(server, connections, shared, timeoutMs);
         return drained;

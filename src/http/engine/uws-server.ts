@@ -58,6 +58,9 @@ async function serve(uws: Uws, handler: Handler, options: ServerOptions, setRece
     return {
       engine: 'uws',
       port,
+      retire() {
+        shared.draining = true;
+      },
       drain(timeoutMs) {
         drained ??= drain(shared, timeoutMs, uws, app, socket);
         return drained;
