@@ -9,7 +9,7 @@ import { createServer, type AddressInfo, type Server, type Socket } from 'node:n
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { answersAt } from '../src/supervision/watchdog.js';
+import { answersAt, type Listener } from '../src/supervision/watchdog.js';
 import { run } from './support/command.js';
 import { HttpClient } from './support/http-client.js';
 import { openNotifySocket, type NotifySocket } from './support/notify-socket.js';
@@ -60,13 +60,16 @@ void t.test('what answers, and what does not', { timeout: 60_000 }, async (t) =>
   const closing = await listen((socket) => socket.destroy());
   const held = new Set<Socket>();
   const silent = await listen((socket) => held.add(socket));
-  const ask = (port: number, timeoutMs: number): Promise<boolean> => answersAt({ host: '0.0.0.0', port, tls: false }, timeoutMs);
-  t.equal(await ask(closing.port, 20_000), true, 'one that turns connections away is alive');
-  t.equal(await ask(silent.port, 300), false, 'one that says nothing is not');
-  t.equal(await ask(await freePort(), 20_000), false, 'nobody is not');
+  t.equal(await answersAt(at(closing.port), 20_000), true, 'one that turns connections away is alive');
+  t.equal(await answersAt(at(silent.port), 300), false, 'one that says nothing is not');
+  t.equal(await answersAt(at(await freePort()), 20_000), false, 'nobody is not');
   for (const socket of held) socket.destroy();
   for (const { server } of [closing, silent]) server.close();
 });
+
+function at(port: number): Listener {
+  return { host: '0.0.0.0', port, tls: false };
+}
 
 async function listen(onConnection: (socket: Socket) => void): Promise<{ server: Server; port: number }> {
   const server = createServer(onConnection).listen(0, '127.0.0.1');
