@@ -9,7 +9,7 @@ import type { Digest } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { BlobStore } from '../storage/blob-store.js';
-import { dataKey, deletionTemplate, linkPrefix } from '../storage/keys.js';
+import { deletionTemplate, linkPrefix } from '../storage/keys.js';
 import { commitLinkDeletion, prepareLinkDeletion, type Links } from './link-queries.js';
 import { multipartBody } from './multipart-body.js';
 
@@ -35,7 +35,7 @@ export async function getBlob({ links, store }: BlobReads, request: Request, { r
     'Cache-Control': 'max-age=31536000, immutable',
   };
   if (isNotModified(request, digest)) return { status: 304, headers };
-  const key = dataKey(blob.uuid);
+  const { key } = blob;
   const stream = ({ start, end }: ByteRange) => ({ length: end - start, open: () => store.open(key, start, end) });
   const ranges = request.method === 'HEAD' || !rangeApplies(request, digest) ? undefined : parseRange(request.header('range'), blob.size);
   if (ranges === undefined) return { status: 200, headers, body: stream({ start: 0, end: blob.size }) };

@@ -4,9 +4,9 @@
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import { writeEntries, type Journal } from '../journal/write-entries.js';
-import { dataKey, linkTemplate } from '../storage/keys.js';
+import { dataKey, isForeign, linkTemplate } from '../storage/keys.js';
 import { endSession } from '../upload/session-queries.js';
-import { commitLink, prepareLink } from './link-queries.js';
+import { commitLink, findForeignKey, prepareLink } from './link-queries.js';
 
 const empty = new Uint8Array();
 
@@ -39,7 +39,10 @@ export async function linkUpload(
       await journal.store.put(dataKey(session.dataUuid), small);
       written = true;
     };
-    return { ...linkEntry(journal, { repository, digest, uuid: prepared.uuid, size, session }, prepared.sequence, undefined), writeData };
+    return {
+      ...(await linkEntry(journal, { repository, digest, uuid: prepared.uuid, size, session }, prepared.sequence, undefined)),
+      writeData,
+    };
   });
 }
 
@@ -62,16 +65,17 @@ export function mountBlob(
   });
 }
 
-function linkEntry<Outcome>(
+async function linkEntry<Outcome>(
   journal: Journal,
   link: { repository: RepositoryName; digest: Digest; uuid: string; size: number; session: UploadedData['session'] | undefined },
   drawn: string | null,
   outcome: Outcome,
 ) {
   const sequence = BigInt(drawn ?? 0);
+  const bytes = isForeign(link.uuid) ? Buffer.from(await findForeignKey(journal.writes, link.digest, link.uuid)) : empty;
   return {
     sequence,
-    objects: [{ template: linkTemplate(link.repository, link.digest, link.uuid), bytes: empty }],
+    objects: [{ template: linkTemplate(link.repository, link.digest, link.uuid), bytes }],
     commit: () => commitLink(journal.writes, journal.node.id, { ...link, sequence }),
     outcome,
   };

@@ -6,10 +6,11 @@ import { digestsToColumn, digestToColumn, namesToColumn } from '../database/colu
 import type { Queryer } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/repository-name.js';
-import { linkPrefix, linkTemplate } from '../storage/keys.js';
+import { dataKey, linkPrefix, linkTemplate } from '../storage/keys.js';
 
 export interface LinkedBlob {
-  readonly uuid: string;
+  /** Where in the store its data are. */
+  readonly key: string;
   readonly size: number;
 }
 
@@ -23,9 +24,9 @@ export type Links = BatchedRead<LinkKey, LinkedBlob | undefined>;
 /** Which data a repository's digest is read from; undefined when the repository is not linked to it. */
 export function openLinks(reads: Queryer, watch?: WatchBatches): Links {
   return new BatchedRead(async (keys) => {
-    const { rows } = await reads.query<[position: number, uuid: string, size: string]>({
+    const { rows } = await reads.query<[position: number, uuid: string, size: string, key: string | null]>({
       name: 'find-links',
-      text: `SELECT k.i::int, b.uuid, b.size FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
+      text: `SELECT k.i::int, b.uuid, b.size, b.key FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
              JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
              JOIN repository_blobs rb ON rb.repository_id = r.id AND rb.digest = k.digest
              JOIN blobs b ON b.digest = rb.digest AND b.uuid = rb.uuid AND NOT b.damaged`,
@@ -33,7 +34,7 @@ export function openLinks(reads: Queryer, watch?: WatchBatches): Links {
       rowMode: 'array',
     });
     const found: (LinkedBlob | undefined)[] = Array.from({ length: keys.length });
-    for (const [position, uuid, size] of rows) found[position - 1] = { uuid, size: Number(size) };
+    for (const [position, uuid, size, key] of rows) found[position - 1] = { key: key ?? dataKey(uuid), size: Number(size) };
     return found;
   }, watch?.('links'));
 }
@@ -111,5 +112,25 @@ export async function commitLinkDeletion(queryer: Queryer, node: string, sequenc
     name: 'commit-link-deletion',
     text: 'SELECT commit_link_deletion($1, $2, $3, $4, $5)',
     values: [node, sequence, repository, digestToColumn(digest), linkPrefix(repository, digest)],
+  });
+}
+
+/** What the body of a link to these data must say: the key of data that were taken over in place, else nothing. */
+export async function findForeignKey(queryer: Queryer, digest: Digest, uuid: string): Promise<string> {
+  const { rows } = await queryer.query<{ key: string | null }>({
+    name: 'find-foreign-key',
+    text: 'SELECT key FROM blobs WHERE digest = $1 AND uuid = $2',
+    values: [digestToColumn(digest), uuid],
+  });
+  return rows[0]?.key ?? '';
+}
+
+/** A link to data that lie at `key`, and the blob where there is none yet. */
+export async function commitForeignLink(queryer: Queryer, node: string, link: LinkCommit, key: string): Promise<void> {
+  const { repository, digest } = link;
+  await queryer.query({
+    name: 'commit-foreign-link',
+    text: 'SELECT commit_foreign_link($1, $2, $3, $4, $5, $6, $7, $8)',
+    values: [node, link.sequence, repository, digestToColumn(digest), linkPrefix(repository, digest), link.uuid, link.size, key],
   });
 }
