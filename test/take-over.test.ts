@@ -138,12 +138,7 @@ void t.test('a directory of docker-registry', { skip: missing }, async (t) => {
   };
   const first = await takeOver('--verify');
   t.equal(first.repositories, 4, 'all repositories');
-  // What was deleted by digest leaves its tag behind in that layout.
-  t.strictSame(
-    first.listed.map(({ key }) => key.split('/').slice(-3)[0]).sort(),
-    Array.from({ length: 4 }, () => 'doomed'),
-    'and what does not fit is named',
-  );
+  t.same(first.listed, [], 'and nothing that does not fit');
 
   const start = async (at: string) => {
     const node = await startRegistry({ launch: (place) => serve(place, { ...config, database: { url: at } }) });
@@ -192,7 +187,7 @@ void t.test('a directory of docker-registry', { skip: missing }, async (t) => {
     `nothing else changes: ${changed.join('\n')}`,
   );
   t.equal(
-    (await there.send('GET', '/v2/plain/manifests/one')).body.toString(),
+    (await there.send('GET', '/v2/plain/manifests/one', { headers: { Accept: types.manifest } })).body.toString(),
     pulls.manifests.get('/v2/plain/manifests/one'),
     'docker-registry reads its own as ever',
   );
