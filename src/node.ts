@@ -133,7 +133,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       metrics: config.server.metrics.port === undefined ? (request) => getMetrics(metrics, request) : metricsElsewhere,
       onFailure: (error, request) => log.error({ err: error, ...aboutRequest(request) }, 'request failed'),
     });
-    const observer = together(countRequests(metrics), logRequests(log, config.log.requests, addressOf), tracer?.requests);
+    const observer = together(countRequests(metrics), logRequests(log, config.log.requests, addressOf, tracer), tracer?.requests);
     await listenForMetrics(config, log, metrics, closers);
     const server = await listen(config, log, tracer?.wrap(handler) ?? handler, observer);
     countBuild(metrics, { version, node: process.versions.node, engine: server.engine, hash: hasher.implementation, store: store.kind });

@@ -441,7 +441,7 @@ async function testTraces(t: Test, engine: WireNode['engine']): Promise<void> {
   const collector = await startCollector({ hangs: false });
   t.teardown(() => collector.close());
   const tracing = { endpoint: collector.url, headers: { Authorization: 'Bearer for-the-collector' }, service_name: 'a-registry' };
-  const node = await startWireNode(engine, { tracing });
+  const node = await startWireNode(engine, { tracing, log: { level: 'info', requests: 'all' } });
   const { client } = node;
   const layer = bytesOf(3_000_000);
   const digest = digestOf(layer);
@@ -452,7 +452,8 @@ async function testTraces(t: Test, engine: WireNode['engine']): Promise<void> {
   await client.send('GET', '/v2/traced/a/manifests/tag', { headers: given(3) });
   await client.send('GET', `/v2/traced/a/blobs/${digest}`, { headers: given(4) });
   await client.send('GET', '/v2/traced/a/tags/list', { headers: given(5, '00') });
-  await client.send('GET', '/v2/traced/a/manifests/gone');
+  const gone = await client.send('GET', '/v2/traced/a/manifests/gone');
+  await client.send('GET', '/livez');
   await stopWireNode(node);
 
   const of = (number: number) => collector.spans.filter(({ traceId }) => traceId === String(number).padStart(32, 'a'));
@@ -512,6 +513,12 @@ async function testTraces(t: Test, engine: WireNode['engine']): Promise<void> {
       (span) => span.name === 'GET manifest' && span.attributes['http.response.status_code'] === 404 && span.parentSpanId === '',
     ),
     'a request without a caller is a trace of its own',
+  );
+  const [own] = collector.spans.filter(({ attributes }) => attributes['registry.request_id'] === gone.headers['x-request-id']);
+  t.equal((await lineWith(node, String(gone.headers['x-request-id'])))['traceId'], own?.traceId, 'which the log names');
+  t.notOk(
+    collector.spans.some(({ name }) => /livez|readyz/.test(name)),
+    'probes are not traced',
   );
   t.ok(
     collector.headers.length > 0 && collector.headers.every(({ authorization }) => authorization === 'Bearer for-the-collector'),

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /**
- * What is counted, and how it is handed to who asks. Counters and histograms are plain numbers of our own, since a labelled `observe` of prom-client takes longer
- * than the rest of the bookkeeping of a request together; prom-client collects them, and its own metrics of the process, when a scrape comes.
+ * What is counted, and how it is handed to who asks. Counters and histograms are plain numbers of our own, since prom-client's, with their
+ * labels as objects, take 6 to 10 µs per request (bench/observe.ts), half of what a pull takes; prom-client collects them, and its own metrics of the process, when a scrape comes.
  */
 import { collectDefaultMetrics, Registry, type Metric } from 'prom-client';
 import { exposition, type Family, type Sample } from './exposition.js';

@@ -59,6 +59,7 @@ export function openTracer(options: TracingOptions, log: Log): Tracer {
 
   return {
     wrap: (handler) => (request) => {
+      if (untraced.has(request.path)) return handler(request);
       const parent = propagation.extract(context.active(), request, {
         get: (_request, name) => request.header(name),
         keys: () => ['traceparent', 'tracestate'],
@@ -70,6 +71,7 @@ export function openTracer(options: TracingOptions, log: Log): Tracer {
       const reply = context.with(inSpan, () => handler(request));
       return reply instanceof Promise ? reply.then((later) => openedIn(inSpan, later)) : openedIn(inSpan, reply);
     },
+    traceIdOf: (request) => spans.get(request)?.spanContext().traceId,
     requests: {
       begun: (request) => void request.remoteAddress,
       done(request) {
@@ -141,5 +143,8 @@ function complainTo(log: Log): void {
     { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true },
   );
 }
+
+/** What balancers and Prometheus ask every few seconds. */
+const untraced = new Set(['/livez', '/readyz', '/metrics']);
 
 const silent = (): void => undefined;

@@ -4,6 +4,7 @@
 import type { ClientAddress } from '../http/client-address.js';
 import type { FinishedRequest, Request, RequestObserver } from '../http/contract.js';
 import type { Log } from './log.js';
+import type { Tracer } from './tracer.js';
 
 export type LoggedRequests = 'none' | 'errors' | 'all';
 
@@ -11,25 +12,25 @@ export type LoggedRequests = 'none' | 'errors' | 'all';
  * A line per request, or per request that this side could not answer (5xx). Undefined where none is wanted, or the level would drop it: writing a line costs as much as
  * answering a small pull.
  */
-export function logRequests(log: Log, which: LoggedRequests, addressOf: ClientAddress): RequestObserver | undefined {
+export function logRequests(log: Log, which: LoggedRequests, addressOf: ClientAddress, tracer?: Tracer): RequestObserver | undefined {
   const all = which === 'all' && log.isLevelEnabled('info');
   if (!all && (which === 'none' || !log.isLevelEnabled('warn'))) return undefined;
   return {
     // The engine may not know the peer any more when the request is over.
     begun: all ? (request) => void request.remoteAddress : () => undefined,
     done: (request) => {
-      if (request.status >= 500) log.warn(describe(request, addressOf), 'request');
-      else if (all) log.info(describe(request, addressOf), 'request');
+      if (request.status >= 500) log.warn(describe(request, addressOf, tracer), 'request');
+      else if (all) log.info(describe(request, addressOf, tracer), 'request');
     },
   };
 }
 
 /** Never the query or a header but User-Agent: those may hold what is secret. */
-function describe(request: FinishedRequest, addressOf: ClientAddress): Record<string, unknown> {
+function describe(request: FinishedRequest, addressOf: ClientAddress, tracer: Tracer | undefined): Record<string, unknown> {
   const { id, method, resource, status, receivedBytes, sentBytes, complete } = request;
   return {
     requestId: id,
-    traceId: traceIdOf(request),
+    traceId: tracer?.traceIdOf(request) ?? traceIdOf(request),
     method: method.slice(0, 20),
     route: resource?.kind ?? 'none',
     ...(resource === undefined ? { path: request.path.slice(0, longestText) } : nameOf(resource)),
@@ -53,7 +54,7 @@ export function nameOf(resource: NonNullable<Request['resource']>): Record<strin
   return named;
 }
 
-/** Of the caller's trace; ours goes on with the same one. */
+/** Of the caller's trace, where there are none of our own. */
 function traceIdOf(request: Request): string | undefined {
   return /^[0-9a-f]{2}-([0-9a-f]{32})-/.exec(request.header('traceparent') ?? '')?.[1];
 }
