@@ -49,11 +49,7 @@ type Hash = Parameters<typeof loadHasher>[0];
 /** Exit code 0 also where something was quarantined: the rest is served, and the report says what is not. */
 async function rebuildFromStore({ database, store }: Parts, hash: Hash, values: CommandInput['values']): Promise<number> {
   const report = new Report(values['json'] === true);
-  const {
-    findings,
-    parts: _parts,
-    ...counts
-  } = await rebuild(
+  const counts = await rebuild(
     { database, store },
     {
       replace: values['replace'] === true,
