@@ -24,7 +24,7 @@ ${Object.values(commands)
   --config FILE        YAML configuration; every setting has a default
   --host ADDRESS       address to listen on             (server.bind_address, 127.0.0.1)
   -p, --port PORT      port to listen on                (server.port, 5000)
-  -s, --storage KIND   where blobs are kept: filesystem
+  -s, --storage KIND   where blobs are kept: filesystem or s3 (storage.s3)
   --root DIR           directory for the store and the embedded database (./data)
   -h, --help           this text
   -V, --version        the version
@@ -65,8 +65,8 @@ async function main(args: readonly string[]): Promise<void> {
   if (values.help === true) return print(usage);
   if (values.version === true) return print(`${version}\n`);
   if (command === undefined && name !== 'serve') throw new UsageError(`unknown command ${JSON.stringify(name)}`);
-  if (values.storage !== undefined && values.storage !== 'filesystem')
-    throw new UsageError(`unknown storage ${JSON.stringify(values.storage)}: filesystem is the one there is`);
+  if (values.storage !== undefined && !['filesystem', 's3'].includes(values.storage))
+    throw new UsageError(`unknown storage ${JSON.stringify(values.storage)}: filesystem and s3 are the ones there are`);
   const config = loadConfig(values.config, values);
   if (command === undefined) return serve(config);
   const own = values as Readonly<Record<string, string | boolean | undefined>>;
@@ -75,6 +75,7 @@ async function main(args: readonly string[]): Promise<void> {
     return fail(error instanceof Error ? error.message : String(error), 1);
   });
 }
+
 async function serve(config: Config): Promise<void> {
   const log = openLog(config.log.level);
   process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'));

@@ -3,7 +3,6 @@
 
 /** The composition root: opens and wires every part in order, and closes them in reverse. */
 import { readFileSync } from 'node:fs';
-import { mkdir, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
 import { openLinks } from './blob/link-queries.js';
@@ -36,10 +35,8 @@ import { logRequests, nameOf } from './observe/request-log.js';
 import { countRequests } from './observe/request-metrics.js';
 import type { Tracer } from './observe/tracer.js';
 import { RegistryError } from './oci/errors.js';
+import { openStore, openWorkers } from './open-store.js';
 import { isRebuilding } from './rebuild/rebuild-queries.js';
-import type { BlobStore } from './storage/blob-store.js';
-import type { FileWorkers } from './storage/file-writer.js';
-import { openFilesystemStore } from './storage/filesystem-store.js';
 import { claimStore } from './storage/owner.js';
 import type { ServiceManager } from './supervision/service-manager.js';
 import { BufferPool } from './upload/buffer-pool.js';
@@ -47,7 +44,6 @@ import { expireSessions } from './upload/session-queries.js';
 import { addonProblem, loadAddon } from './worker/addon.js';
 import { HashClock, timedHasher, type HashedSpan } from './worker/hash-clock.js';
 import { loadHasher } from './worker/hash.js';
-import { openWorkerPool } from './worker/worker-pool.js';
 
 export interface Node {
   readonly port: number;
@@ -80,7 +76,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const hasher = timedHasher(await loadHasher(config.workers.hash), clock, onHashed);
     if (hasher.implementation !== 'native')
       log.warn(`hashing with hash-wasm, at about a quarter of the speed: ${addonProblem() ?? 'as configured'}`);
-    const workers = openWorkerPool(config.workers.threads, config.workers.hash, clock, onHashed);
+    const workers = openWorkers(config, clock, onHashed);
     closers.push(() => workers.close());
     const { database, place, embedded } = await connect(config, log, onFatal, service, closers);
     const store = observeStore(await openStore(config, workers, embedded), metrics, tracer);
@@ -197,14 +193,6 @@ async function connect(
   closers.push(() => postgres.stop());
   postgres.onExit((reason) => onFatal(`the embedded Postgres has ended: ${reason}`));
   return { database: await open(postgres.connection), place: `embedded ${dataDirectory}`, embedded: true };
-}
-
-/** An embedded Postgres that finds its disk full ends; it is left some room of what blobs would fill. */
-async function openStore(config: Config, workers: FileWorkers, embedded: boolean): Promise<BlobStore> {
-  const { root_dir: directory, keep_free: keepFree } = config.storage.fs;
-  await mkdir(directory, { recursive: true });
-  const shared = embedded && (await stat(directory)).dev === (await stat(config.database.embedded.data_dir)).dev;
-  return openFilesystemStore(directory, { workers, durablePut: loadAddon()?.durablePut, keepFreeBytes: shared ? keepFree : 0 });
 }
 
 function startJobs(config: Config, log: Log, journal: Journal, beat: () => Promise<void>): Periodic[] {

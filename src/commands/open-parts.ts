@@ -2,18 +2,15 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What a command works with, opened as a node opens it, but beside one that may be running. */
-import { mkdir } from 'node:fs/promises';
 import { childEnvironment, type Config } from '../config/config.js';
 import { findEmbeddedPostgres } from '../database/embedded-attach.js';
 import { startEmbeddedPostgres } from '../database/embedded-postgres.js';
 import { isConnectionLoss } from '../database/failures.js';
 import { migrate } from '../database/migrate.js';
 import { openDatabase, type Connection, type Database } from '../database/pool.js';
+import { openStore, openWorkers } from '../open-store.js';
 import type { BlobStore } from '../storage/blob-store.js';
-import { openFilesystemStore } from '../storage/filesystem-store.js';
-import { loadAddon } from '../worker/addon.js';
 import { HashClock } from '../worker/hash-clock.js';
-import { openWorkerPool } from '../worker/worker-pool.js';
 
 export interface Parts {
   readonly database: Database;
@@ -29,7 +26,7 @@ export async function openParts(config: Config): Promise<Parts> {
     for (const closer of closers.splice(0).toReversed()) await closer().catch(() => undefined);
   };
   try {
-    const workers = openWorkerPool(config.workers.threads, config.workers.hash, new HashClock());
+    const workers = openWorkers(config, new HashClock());
     closers.push(() => workers.close());
     const connection = config.database.url ?? (await embeddedConnection(config, closers));
     await migrate(connection).catch((error: unknown) => {
@@ -40,9 +37,7 @@ export async function openParts(config: Config): Promise<Parts> {
     // A connection that is lost is told by the statement that needed it.
     const database = openDatabase(connection, () => undefined);
     closers.push(() => database.close());
-    const { root_dir: directory } = config.storage.fs;
-    await mkdir(directory, { recursive: true });
-    const store = await openFilesystemStore(directory, { workers, durablePut: loadAddon()?.durablePut, keepFreeBytes: 0 });
+    const store = await openStore(config, workers, config.database.url === undefined);
     return { database, store, close };
   } catch (error) {
     await close();

@@ -16,7 +16,7 @@ export class ConfigurationError extends Error {
 
 /** Every setting, with defaults filled in. Sizes are in bytes, durations in milliseconds, paths absolute. */
 export type Config = Parsed & {
-  readonly storage: { readonly fs: { readonly root_dir: string; readonly keep_free: number } };
+  readonly storage: { readonly kind: 'filesystem' | 's3'; readonly fs: { readonly root_dir: string; readonly keep_free: number } };
   readonly database: { readonly embedded: { readonly data_dir: string } };
   readonly workers: { readonly threads: number };
 };
@@ -25,6 +25,8 @@ export type Config = Parsed & {
 export interface Overrides {
   readonly host?: string | undefined;
   readonly port?: string | undefined;
+  /** `filesystem` or `s3`. */
+  readonly storage?: string | undefined;
   /** The directory that holds both the store (`store/`) and the embedded database (`postgres/`). */
   readonly root?: string | undefined;
 }
@@ -40,7 +42,7 @@ export function loadConfig(file: string | undefined, overrides: Overrides = {}):
   substituteEnvironment(document, at);
   const result = schema.safeParse(withOverrides((document.toJS() as unknown) ?? {}, overrides));
   if (!result.success) throw new ConfigurationError(describeIssue(result.error.issues[0], document, at));
-  return complete(result.data, overrides.root);
+  return complete(result.data, overrides);
 }
 
 function readConfigFile(file: string): string {
@@ -107,12 +109,14 @@ function offsetOf(document: Document, keys: readonly PropertyKey[]): number | un
   return offset;
 }
 
-function complete(parsed: Parsed, root: string | undefined): Config {
+function complete(parsed: Parsed, { root, storage }: Overrides): Config {
   if (root === '') throw new ConfigurationError('--root: expected a directory');
   const directory = resolve(root ?? 'data');
   const config: Config = {
     ...parsed,
     storage: {
+      kind: storeKind(parsed, storage),
+      s3: withSecret(parsed.storage.s3),
       fs: { ...parsed.storage.fs, root_dir: (root === undefined ? parsed.storage.fs.root_dir : undefined) ?? join(directory, 'store') },
     },
     database: {
@@ -127,6 +131,22 @@ function complete(parsed: Parsed, root: string | undefined): Config {
     );
   }
   return deepFreeze(config);
+}
+
+/** What `-s` says, else what the file configures. */
+function storeKind({ storage: { fs, s3 } }: Parsed, asked: string | undefined): 'filesystem' | 's3' {
+  if (asked === 's3' && s3 === undefined) throw new ConfigurationError('storage.s3.bucket: -s s3 needs a bucket in the configuration file');
+  if (asked === 's3' || asked === 'filesystem') return asked;
+  if (s3 !== undefined && fs.root_dir !== undefined)
+    throw new ConfigurationError('storage: blobs are kept in storage.s3 or in storage.fs.root_dir, not in both (or -s has to say which)');
+  return s3 === undefined ? 'filesystem' : 's3';
+}
+
+/** The file of a secret access key is read once, here. */
+function withSecret(s3: Parsed['storage']['s3']): Parsed['storage']['s3'] {
+  const file = s3?.credentials?.secret_access_key_file;
+  if (s3?.credentials === undefined || file === undefined) return s3;
+  return { ...s3, credentials: { ...s3.credentials, secret_access_key: readFileSync(file, 'utf8').trim() } };
 }
 
 function isLoopback(address: string): boolean {

@@ -76,6 +76,43 @@ function withTracesPath(endpoint: string): string {
   return url.pathname === '/' ? new URL('/v1/traces', url).href : endpoint;
 }
 
+const url = z.string().regex(/^https?:\/\/[^/?#\s]+\/?$/, 'expected http://… or https://…, without a path');
+const secret = z.string().min(1);
+
+/** What an S3 server, and which bucket of it, is known by. */
+const s3 = z.strictObject({
+  bucket: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{2,62}$/, "expected a bucket's name"),
+  region: z.string().min(1).optional(),
+  endpoint: url.optional(),
+  public_endpoint: url.optional(),
+  prefix: z
+    .string()
+    .regex(/^([A-Za-z0-9_.-]+\/)*([A-Za-z0-9_.-]+)?$/, 'expected segments of letters, digits and - _ . with slashes between')
+    .transform((value) => (value === '' || value.endsWith('/') ? value : `${value}/`))
+    .default(''),
+  force_path_style: flag.optional(),
+  credentials: z
+    .strictObject({
+      access_key_id: secret,
+      secret_access_key: secret.optional(),
+      secret_access_key_file: readableFile.optional(),
+      session_token: secret.optional(),
+    })
+    .refine(
+      ({ secret_access_key: value, secret_access_key_file: file }) => (value === undefined) !== (file === undefined),
+      'expected secret_access_key or secret_access_key_file',
+    )
+    .optional(),
+  ca_file: readableFile.optional(),
+  sse: z.strictObject({ algorithm: z.enum(['AES256', 'aws:kms', 'aws:kms:dsse']), kms_key_id: z.string().min(1).optional() }).optional(),
+  redirect: flag.default(false),
+  part_size: atLeast(5 * MiB, '5MiB')
+    .refine((bytes) => Number.isNaN(bytes) || bytes <= 1024 * MiB, 'expected at most 1GiB')
+    .default(8 * MiB),
+  equal_parts: flag.default(false),
+  delete_objects_checksum: z.enum(['crc32', 'md5']).default('crc32'),
+});
+
 function isReadable(file: string): boolean {
   try {
     accessSync(file, constants.R_OK);
@@ -105,7 +142,7 @@ export const schema = z.strictObject({
     })
     .prefault({}),
   storage: z
-    .strictObject({ fs: z.strictObject({ root_dir: path.optional(), keep_free: size.default(512 * MiB) }).prefault({}) })
+    .strictObject({ fs: z.strictObject({ root_dir: path.optional(), keep_free: size.default(512 * MiB) }).prefault({}), s3: s3.optional() })
     .prefault({}),
   database: z
     .strictObject({

@@ -9,6 +9,7 @@ import { UndeletedObjects, type BlobStore, type DataWriter, type Page, type Part
 import { DurableDirectories, syncDirectory } from './durable-directory.js';
 import { openFileSource } from './file-source.js';
 import { FileWriter, type FileWorkers, type KeepFree } from './file-writer.js';
+import { checkStore } from './store-check.js';
 
 export interface FilesystemOptions {
   readonly workers: FileWorkers;
@@ -30,7 +31,7 @@ export async function openFilesystemStore(rootDirectory: string, options: Filesy
   await mkdir(temporary, { recursive: true });
   await removeStale(temporary);
   const store = new FilesystemStore(root, temporary, options);
-  await store.checkOrderAndCase();
+  await checkStore(store);
   return store;
 }
 
@@ -161,20 +162,6 @@ class FilesystemStore implements BlobStore {
     return this.workers.hashFile(this.path(key), algorithm, initial, size);
   }
 
-  /** Refuses a file system that folds case (two tags would be one) or does not list what was just written. */
-  async checkOrderAndCase(): Promise<void> {
-    const directory = `cluster/check-${randomUUID()}/`;
-    const keys = [`${directory}A`, `${directory}b`];
-    for (const key of keys.toReversed()) await this.put(key, new Uint8Array());
-    const listed = await this.list(directory);
-    const folded = await this.get(`${directory}a`);
-    await this.delete(keys);
-    await rmdir(this.path(directory));
-    if (listed.join() !== keys.join() || folded !== undefined) {
-      throw new Error(`${this.location} is not fit for a store: it must be case-sensitive and list what was written`);
-    }
-  }
-
   private async refuseFullDisk(keepFree: KeepFree, bytes: number): Promise<void> {
     const { bavail, bsize } = await statfs(keepFree.path);
     if (bavail * bsize < keepFree.bytes + bytes) throw diskFull(keepFree);
@@ -204,8 +191,9 @@ class FilesystemStore implements BlobStore {
   }
 
   private async removeEmptyParents(key: string): Promise<void> {
-    if (!key.startsWith('repositories/')) return;
-    for (let parent = dirname(key); parent !== 'repositories'; parent = dirname(parent)) {
+    const [top = ''] = key.split('/', 1);
+    if (top !== 'repositories' && top !== 'cluster') return;
+    for (let parent = dirname(key); parent !== top; parent = dirname(parent)) {
       this.directories.forget(this.path(parent));
       try {
         await rmdir(this.path(parent));

@@ -6,11 +6,27 @@ import { closeSync, openSync, readSync, statfsSync, write, writeSync } from 'nod
 import { move, transferableSymbol, valueSymbol, workerData } from 'piscina';
 import { HashClock, timedHasher, type HashedSpan } from './hash-clock.js';
 import { loadHasher, type HashAlgorithm, type HashChoice } from './hash.js';
+import { openSender, type SendSettings, type SendTask } from './part-sender.js';
 
 export interface WorkerSettings {
   readonly hash: HashChoice;
   /** `HashClock.shared` of the main thread. */
   readonly clock: SharedArrayBuffer;
+  readonly sending: SendSettings;
+}
+
+export interface HashTask {
+  readonly algorithm: HashAlgorithm;
+  readonly state: Uint8Array;
+  /** Transferred here, and back with the state. */
+  readonly buffer: ArrayBuffer;
+  readonly length: number;
+}
+
+export interface HashResult {
+  readonly state: Uint8Array;
+  readonly buffer: ArrayBuffer;
+  readonly hashed: HashedSpan;
 }
 
 export interface AppendTask {
@@ -50,6 +66,7 @@ let lastHashed: HashedSpan = { startMs: 0, endMs: 0 };
 const hasher = timedHasher(await loadHasher(settings.hash), new HashClock(settings.clock), (span) => {
   lastHashed = span;
 });
+const send = openSender(settings.sending);
 const readBufferBytes = 1024 * 1024;
 let readBuffer: Buffer | undefined;
 
@@ -111,4 +128,17 @@ export function hashFile({ path, algorithm, state, start, end }: HashFileTask): 
     closeSync(file);
   }
   return state;
+}
+
+/** Hashes a buffer onto `state`. */
+export function hashBuffer({ algorithm, state, buffer, length }: HashTask): unknown {
+  hasher.update(algorithm, state, new Uint8Array(buffer, 0, length));
+  const result: HashResult = { state, buffer, hashed: lastHashed };
+  return move({ [transferableSymbol]: [buffer], [valueSymbol]: result });
+}
+
+/** hot: bench/push-s3.ts. Sends a buffer as the body of a signed request. */
+export async function sendPart(task: SendTask): Promise<unknown> {
+  const sent = await send(task);
+  return move({ [transferableSymbol]: [task.buffer], [valueSymbol]: sent });
 }

@@ -2,9 +2,10 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { Piscina } from 'piscina';
-import type { AppendResult, AppendTask, HashFileTask, WorkerSettings } from './data-worker.js';
+import type { AppendResult, AppendTask, HashFileTask, HashResult, HashTask, WorkerSettings } from './data-worker.js';
 import type { HashClock, HashedSpan } from './hash-clock.js';
 import type { HashAlgorithm, HashChoice } from './hash.js';
+import type { SendSettings, SendTask, Sent } from './part-sender.js';
 
 /** The workers' tasks, typed, for the main thread. */
 export interface WorkerPool {
@@ -12,6 +13,10 @@ export interface WorkerPool {
   append(task: AppendTask): Promise<AppendResult>;
   /** The state of `size` bytes of a file, from its beginning. */
   hashFile(path: string, algorithm: HashAlgorithm, initial: Uint8Array, size: number): Promise<Uint8Array>;
+  /** Hashes `buffer` onto the state. */
+  hashBuffer(task: HashTask): Promise<HashResult>;
+  /** Sends `buffer` as the body of a request. It is away until the result brings it back. */
+  sendPart(task: SendTask): Promise<Sent>;
   /** Tasks that no worker has begun. */
   readonly waiting: number;
   close(): Promise<void>;
@@ -22,19 +27,25 @@ const workerFile = new URL(`./data-worker${import.meta.url.endsWith('.ts') ? '.t
 /** One task's share of a long hash: 64 MiB take a worker some 40 ms with the native addon. */
 const hashStepBytes = 64 * 1024 * 1024;
 
-/** `onHashed` is told of parts in the context of who appended them. */
-export function openWorkerPool(
-  threads: number,
-  hash: HashChoice,
-  clock: HashClock,
-  onHashed?: (span: HashedSpan, bytes: number) => void,
-): WorkerPool {
+export interface WorkerPoolOptions {
+  readonly threads: number;
+  readonly hash: HashChoice;
+  readonly clock: HashClock;
+  /** Told of parts in the context of who appended them. */
+  readonly onHashed?: ((span: HashedSpan, bytes: number) => void) | undefined;
+  /** Where parts are sent over a network. */
+  readonly sending?: SendSettings | undefined;
+}
+
+export function openWorkerPool({ threads, hash, clock, onHashed, sending }: WorkerPoolOptions): WorkerPool {
   const pool = new Piscina({
     filename: workerFile.href,
     minThreads: threads,
     maxThreads: threads,
     recordTiming: false,
-    workerData: { hash, clock: clock.shared } satisfies WorkerSettings,
+    workerData: { hash, clock: clock.shared, sending: sending ?? noSending } satisfies WorkerSettings,
+    // Who sends mostly waits; and a worker that slept in Atomics.wait would not notice that a connection it keeps was closed.
+    ...(sending === undefined ? {} : { concurrentTasksPerWorker: 2 * sending.mostSockets, atomics: 'disabled' }),
   });
   return {
     async append(task) {
@@ -50,9 +61,17 @@ export function openWorkerPool(
       }
       return state;
     },
+    async hashBuffer(task) {
+      const result = (await pool.run(task, { name: 'hashBuffer', transferList: [task.buffer] })) as HashResult;
+      onHashed?.(result.hashed, task.length);
+      return result;
+    },
+    sendPart: (task) => pool.run(task, { name: 'sendPart', transferList: [task.buffer] }) as Promise<Sent>,
     get waiting() {
       return pool.queueSize;
     },
     close: () => pool.close(),
   };
 }
+
+const noSending: SendSettings = { mostSockets: 1, idleMs: 1_000 };

@@ -12,7 +12,7 @@ import { openWorkerPool } from '../../src/worker/worker-pool.js';
 import { temporaryDirectory } from '../support/registry.js';
 import { contract } from './store-contract.js';
 
-const workers = openWorkerPool(2, 'auto', new HashClock());
+const workers = openWorkerPool({ threads: 2, hash: 'auto', clock: new HashClock() });
 t.teardown(() => workers.close());
 
 const durablePut = loadAddon()?.durablePut;

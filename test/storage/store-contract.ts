@@ -140,7 +140,7 @@ async function deletion(t: Test, store: BlobStore): Promise<void> {
   await store.delete(['repositories/a/y', 'repositories/a/b/z']);
   t.strictSame(await store.list('repositories/'), [], 'all of them');
   await store.put('repositories/a/b/z', Buffer.from('again'));
-  t.equal((await store.get('repositories/a/b/z'))?.toString(), 'again', 'a place that was emptied is used again');
+  t.equal(Buffer.from((await store.get('repositories/a/b/z')) ?? []).toString(), 'again', 'a place that was emptied is used again');
 }
 
 async function ranges(t: Test, store: BlobStore): Promise<void> {
@@ -163,9 +163,7 @@ async function ranges(t: Test, store: BlobStore): Promise<void> {
   source.close();
   t.pass('closed in the middle, twice');
   await t.rejects(store.open('data/00/nothing', 0, 1), 'an object that is not there');
-  const short = await store.open('data/00/ranges', bytes.length - 10, bytes.length + 10);
-  await t.rejects(short.next(), 'an object that is shorter than it should be');
-  short.close();
+  await t.rejects(read(store, 'data/00/ranges', bytes.length - 10, bytes.length + 10), 'an object that is shorter than it should be');
   // What was opened is read to its end although it is deleted meanwhile.
   const open = await store.open('data/00/ranges', 0, bytes.length);
   const first = Buffer.from((await open.next()) ?? []);

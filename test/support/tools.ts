@@ -28,6 +28,9 @@ const goPrograms = {
   },
   regctl: { module: 'github.com/regclient/regclient', version: 'v0.11.7', package: 'github.com/regclient/regclient/cmd/regctl' },
   oras: { module: 'oras.land/oras', version: 'v1.3.3', package: 'oras.land/oras/cmd/oras', through: 'temporary module' },
+  // The tagged releases cannot be had by way of the Go module proxy.
+  minio: { module: 'github.com/minio/minio', version: 'v0.0.0-20260212201848-7aac2a2c5b7c', package: 'github.com/minio/minio' },
+  versitygw: { module: 'github.com/versity/versitygw', version: 'v1.7.0', package: 'github.com/versity/versitygw/cmd/versitygw' },
   conformance: {
     module: 'github.com/opencontainers/distribution-spec/conformance',
     version: 'v0.0.0-20260716174315-967efdc079b9',

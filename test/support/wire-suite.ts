@@ -3,15 +3,13 @@
 
 /** What the wire tests share: a node of each engine, and the few operations that every table of exchanges begins with. */
 import { createHash } from 'node:crypto';
-import { rmSync } from 'node:fs';
-import { mkdtemp, readdir, stat, statfs } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { atExit } from './command.js';
 import { HttpClient, type Answer, type Exchange } from './http-client.js';
 import { freshDatabase } from './postgres.js';
-import { startRegistry, temporaryDirectory, type RegistryOptions, type RunningRegistry } from './registry.js';
+import { quickDirectory, startRegistry, type RegistryOptions, type RunningRegistry } from './registry.js';
 
 export const engines = ['uws', 'node'] as const;
 export type Engine = (typeof engines)[number];
@@ -45,24 +43,9 @@ export async function startWireNode(engine: Engine, settings: Settings = {}, opt
     ...settings,
     server: { ...settings.server, engine },
   };
-  const registry = await startRegistry({ ...options, root: options.root ?? (await quickDirectory()), config });
+  const registry = await startRegistry({ ...options, root: options.root ?? (await quickDirectory('wire-')), config });
   return { ...registry, engine, client: new HttpClient(registry.port) };
 }
-
-/** In memory where there is enough of it: thousands of small files are synced here, and what a sync is worth is tested elsewhere. */
-async function quickDirectory(): Promise<string> {
-  const memory = '/dev/shm';
-  const room = await statfs(memory).then(
-    ({ bavail, bsize }) => bavail * bsize,
-    () => 0,
-  );
-  if (room < roomBytes) return temporaryDirectory('wire-');
-  const directory = await mkdtemp(path.join(memory, 'ha-registry-wire-'));
-  atExit(() => rmSync(directory, { recursive: true, force: true, maxRetries: 3 }));
-  return directory;
-}
-
-const roomBytes = 2 * 1024 * 1024 * 1024;
 
 /** A bug inside the node is a failure, also where a client saw nothing of it. */
 export async function stopWireNode(node: WireNode): Promise<void> {

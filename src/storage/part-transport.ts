@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import type { S3ClientConfig } from '@aws-sdk/client-s3';
+
+/** A signed request whose body is `length` bytes of `buffer`, which is transferred with it. */
+export interface SendTask {
+  readonly url: string;
+  readonly method: string;
+  readonly headers: Record<string, string>;
+  readonly buffer: ArrayBuffer;
+  readonly length: number;
+}
+
+/** The answer, or why there is none; the buffer is back in any case, and nothing reads it any more. */
+export type Sent = { readonly buffer: ArrayBuffer } & (
+  | { readonly status: number; readonly headers: Record<string, string>; readonly body: Uint8Array; readonly failure?: never }
+  | { readonly failure: { readonly code: string; readonly message: string } }
+);
+
+/** The part that a request is about; its buffer is another object after each attempt. */
+export interface PartInHand {
+  buffer: ArrayBuffer;
+  readonly length: number;
+}
+
+interface SignedRequest {
+  readonly protocol: string;
+  readonly hostname: string;
+  readonly port?: number;
+  readonly path: string;
+  readonly method: string;
+  readonly query?: Record<string, string | string[] | null>;
+  readonly headers: Record<string, string>;
+}
+
+/**
+ * How the SDK's requests for parts reach the network: here they are made, signed, tried again and read; the bytes go out in a worker, where encrypting and writing
+ * them does not hold up other requests. `send(command, { part })` gives the part.
+ */
+export function partTransport(send: (task: SendTask) => Promise<Sent>): S3ClientConfig['requestHandler'] & object {
+  return {
+    metadata: { handlerProtocol: 'http/1.1' },
+    async handle(request: SignedRequest, options: object = {}) {
+      const { part, abortSignal } = options as { part: PartInHand; abortSignal?: AbortSignal };
+      abortSignal?.throwIfAborted();
+      const { method, headers } = request;
+      const sent = await send({ url: urlOf(request), method, headers, buffer: part.buffer, length: part.length });
+      part.buffer = sent.buffer;
+      abortSignal?.throwIfAborted();
+      if (sent.failure !== undefined) throw Object.assign(new Error(sent.failure.message), { code: sent.failure.code });
+      return { response: { statusCode: sent.status, headers: sent.headers, body: sent.body } };
+    },
+    updateHttpClientConfig: () => undefined,
+    httpHandlerConfigs: () => ({}),
+    destroy: () => undefined,
+  };
+}
+
+function urlOf({ protocol, hostname, port, path, query = {} }: SignedRequest): string {
+  const search = Object.entries(query).flatMap(([name, value]) =>
+    [value ?? ''].flat().map((one) => `${encodeURIComponent(name)}=${encodeURIComponent(one)}`),
+  );
+  return `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}${path}${search.length === 0 ? '' : `?${search.join('&')}`}`;
+}

@@ -1,0 +1,116 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { createHash } from 'node:crypto';
+import { S3Client, type S3ClientConfig, type ServerSideEncryption } from '@aws-sdk/client-s3';
+import { retrying } from './s3-retry.js';
+
+export interface S3Settings {
+  readonly bucket: string;
+  readonly region: string | undefined;
+  readonly endpoint: string | undefined;
+  /** Where clients reach the same server, for redirects. */
+  readonly publicEndpoint: string | undefined;
+  /** Empty, or with a slash at the end. */
+  readonly prefix: string;
+  readonly forcePathStyle: boolean;
+  /** Without them, the SDK looks where AWS's tools do. */
+  readonly credentials:
+    { readonly accessKeyId: string; readonly secretAccessKey: string; readonly sessionToken: string | undefined } | undefined;
+  /** Certificates to trust, as PEM; Node's when undefined. */
+  readonly ca: readonly string[] | undefined;
+  readonly sse: { readonly algorithm: ServerSideEncryption; readonly kmsKeyId: string | undefined } | undefined;
+  readonly redirect: boolean;
+  readonly partSizeBytes: number;
+  readonly equalParts: boolean;
+  readonly deleteObjectsChecksum: 'crc32' | 'md5';
+}
+
+/** How a request reaches the network. */
+type Transport = S3ClientConfig['requestHandler'] & object;
+
+/** Time to connect, to the head of an answer, and between two reads or writes. Clients give up after some 30 s; a healthy server needs a fraction of this. */
+const timeouts = { connectMs: 5_000, answerMs: 15_000, idleMs: 20_000 } as const;
+/** Requests of the main thread; more of them wait for a socket. Streams of blobs hold one each. */
+const mostSockets = 256;
+
+/** For all but parts. Attempts begin for `retryForMs`. */
+export function openClient(settings: S3Settings, retryForMs: number): S3Client {
+  const agent = { maxSockets: mostSockets, keepAlive: true };
+  const client = new S3Client({
+    ...clientConfig(settings, settings.endpoint, retryForMs),
+    requestHandler: {
+      connectionTimeout: timeouts.connectMs,
+      requestTimeout: timeouts.answerMs,
+      throwOnRequestTimeout: true,
+      socketTimeout: timeouts.idleMs,
+      // A warning on standard error, that nobody could act on.
+      socketAcquisitionWarningTimeout: 24 * 3_600_000,
+      httpAgent: agent,
+      httpsAgent: settings.ca === undefined ? agent : { ...agent, ca: [...settings.ca] },
+    },
+  });
+  if (settings.deleteObjectsChecksum === 'md5') useContentMd5(client);
+  return client;
+}
+
+/** For parts, whose bytes are with `transport`. They are not hashed a second time to be signed: 23 instead of 12 ms of CPU per 8 MiB over plain http. */
+export function openPartsClient(settings: S3Settings, retryForMs: number, transport: Transport): S3Client {
+  const client = new S3Client({ ...clientConfig(settings, settings.endpoint, retryForMs), requestHandler: transport });
+  client.middlewareStack.add(
+    (next) => (args) => {
+      (args.request as { headers: Record<string, string> }).headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
+      return next(args);
+    },
+    { step: 'build', name: 'unsignedPayload' },
+  );
+  return client;
+}
+
+/** For addresses that clients are sent to. */
+export function openPresigner(settings: S3Settings): S3Client {
+  return new S3Client(clientConfig(settings, settings.publicEndpoint ?? settings.endpoint, 0));
+}
+
+function clientConfig(
+  { region, forcePathStyle, credentials }: S3Settings,
+  endpoint: string | undefined,
+  retryForMs: number,
+): S3ClientConfig {
+  return {
+    // Servers other than AWS mostly ignore it, but it has to be something.
+    ...(region !== undefined ? { region } : endpoint !== undefined ? { region: 'us-east-1' } : {}),
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(credentials === undefined
+      ? {}
+      : {
+          credentials: {
+            accessKeyId: credentials.accessKeyId,
+            secretAccessKey: credentials.secretAccessKey,
+            ...(credentials.sessionToken === undefined ? {} : { sessionToken: credentials.sessionToken }),
+          },
+        }),
+    forcePathStyle,
+    retryStrategy: retrying(retryForMs),
+    // The defaults add checksums as trailers, which several servers refuse or store as data.
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    expectContinueHeader: false,
+  };
+}
+
+/** DeleteObjects has to carry a checksum of its body: older servers know only this one. */
+function useContentMd5(client: S3Client): void {
+  client.middlewareStack.add(
+    (next, { commandName }) =>
+      (args) => {
+        if (commandName === 'DeleteObjectsCommand') {
+          const { headers, body } = args.request as { headers: Record<string, string>; body: string | Uint8Array };
+          for (const name of Object.keys(headers)) if (/^x-amz-(checksum-|sdk-checksum-)/i.test(name)) delete headers[name];
+          headers['content-md5'] = createHash('md5').update(body).digest('base64');
+        }
+        return next(args);
+      },
+    { step: 'build', priority: 'low', name: 'contentMd5' },
+  );
+}
