@@ -15,6 +15,7 @@ import { chooseEngine } from './http/engine/choose-engine.js';
 import { clientAddressBehind, type ClientAddress } from './http/client-address.js';
 import type { Handler, HttpServer, Request, RequestObserver } from './http/contract.js';
 import { createHandler } from './http/routes.js';
+import { abortUploads } from './jobs/abort-uploads.js';
 import { emptyTrash } from './jobs/empty-trash.js';
 import { expireWrites } from './jobs/expire-writes.js';
 import { heartbeatMs, joinCluster } from './jobs/membership.js';
@@ -98,7 +99,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     closers.push(() => Promise.all(jobs.map((job) => job.stop())));
 
     let draining = false;
-    const buffers = new BufferPool(config.uploads.memory_budget);
+    const buffers = new BufferPool(config.uploads.memory_budget, store.parts.wantedBytes(1));
     const progress = { active: 0 };
     const cache = new ManifestCache(config.manifests.cache_size);
     const batches = countBatches(metrics, tracer);
@@ -107,7 +108,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     countManifestCache(metrics, cache);
     countCluster(metrics, database.reads);
     const handler = createHandler({
-      uploads: { journal, hasher, buffers, progress },
+      uploads: { journal, hasher, hashBuffer: workers.hashBuffer, buffers, progress },
       blobs: { links: openLinks(database.reads, batches), store },
       manifests: {
         manifests: openManifestReads(database.reads, batches),
@@ -212,6 +213,7 @@ function startJobs(config: Config, log: Log, journal: Journal, beat: () => Promi
       expireWrites(journal, (error) => log.error({ err: error }, 'a pending write could not be ended')),
     ),
     job('expire uploads', Math.min(60_000, config.uploads.expire_after), () => expireSessions(journal.writes, journal.node.id, ageSeconds)),
+    job('abort uploads', 5_000, () => abortUploads(journal)),
     job('empty trash', 5_000, () => emptyTrash(journal)),
   ];
 }

@@ -12,6 +12,7 @@
  *     repositories/<name>/_referrers/<algorithm>/<subject hex>/<algorithm>-<hex>.<seq>   the referrer's descriptor
  *     repositories/<name>/_tags/<tag>/<seq>.<algorithm>.<hex>                   the tag points at this manifest; body {at, by}
  *     …/<seq>.deleted                                                           a deletion is an entry of _blobs, _manifests and _tags
+ *     uploads/<session>/<offset>-<uuid>                                         the tail of an upload that is too small for a part
  *     cluster/owner                                                             which cluster's store this is
  *
  * `<seq>` counts down from 2^63 - 1, so that the newest entry of a prefix lists first; the newest entry wins.
@@ -43,6 +44,10 @@ export function foreignUuid(digest: Digest): string {
 
 export function isForeign(uuid: string): boolean {
   return uuid[14] === '8';
+}
+
+export function tailKey(session: string, offset: number, uuid: string): string {
+  return `uploads/${session}/${offset}-${uuid}`;
 }
 
 export function linkPrefix(repository: RepositoryName, digest: Digest): string {

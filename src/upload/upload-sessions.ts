@@ -9,25 +9,35 @@ import type { Journal } from '../journal/write-entries.js';
 import { algorithmOf, makeDigest, type Digest, type DigestAlgorithm } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
 import type { RepositoryName } from '../oci/repository-name.js';
-import { dataKey } from '../storage/keys.js';
+import type { Part } from '../storage/blob-store.js';
+import { dataKey, tailKey } from '../storage/keys.js';
 import type { Hasher } from '../worker/hash.js';
 import type { BufferPool } from './buffer-pool.js';
+import { PartLedger, type PartsSoFar } from './part-ledger.js';
 import {
   acquireSession,
   endSession,
   findSessionBytes,
+  giveBackSession,
   hastenTrash,
   insertSession,
   moveSession,
-  reserveData,
+  renewSession,
+  reserveObject,
+  reserveParts,
   saveSession,
+  sealSession,
+  type AcquiredSession,
+  type SavedState,
+  type SessionHold,
 } from './session-queries.js';
-import { UploadWriter, type UploadState } from './upload-writer.js';
+import { mostTailBytes, UploadWriter, type HashBuffer, type TailObject, type UploadState } from './upload-writer.js';
 
 export interface Uploads {
   readonly journal: Journal;
   readonly buffers: BufferPool;
   readonly hasher: Hasher;
+  readonly hashBuffer: HashBuffer;
   /** Uploads whose bytes this node is receiving or storing now. */
   readonly progress: { active: number };
 }
@@ -55,8 +65,10 @@ export async function beginUpload(
 ): Promise<ActiveUpload> {
   const session = { id: randomUUID(), repository, dataUuid: randomUUID(), algorithm, resumable: false };
   await guarded(insertSession(uploads.journal.writes, uploads.journal.node.id, session, true));
-  return new ActiveUpload(uploads, { ...session, revision: 1n }, initialState(uploads, session.dataUuid, algorithm), body);
+  return new ActiveUpload(uploads, { ...session, revision: 1n }, initialState(uploads, session.dataUuid, algorithm), nothingBegun, body);
 }
+
+const nothingBegun: PartsSoFar = { begun: undefined, nextPart: 1 };
 
 /** Becomes the one writer of a session that stands at `start`. Throws BLOB_UPLOAD_UNKNOWN, or RANGE_INVALID (416) with where the session stands. */
 export async function resumeUpload(
@@ -66,28 +78,46 @@ export async function resumeUpload(
   start: number | undefined,
   body: RequestBody,
 ): Promise<ActiveUpload> {
-  const { journal } = uploads;
+  const { journal, hasher } = uploads;
   const row = await guarded(acquireSession(journal.writes, journal.node.id, id, repository, start));
   if (row.outcome === 'unknown') throw uploadUnknown(id);
   const received = Number(row.bytes_received);
   if (row.outcome === 'busy') throw outOfStep('another request is writing to this upload', repository, id, received);
   if (row.outcome === 'order') throw outOfStep(`the upload stands at ${received}`, repository, id, received);
-  const session = { id, repository, revision: BigInt(row.revision), dataUuid: row.data_uuid, algorithm: row.algorithm, resumable: true };
   const tail = row.tail ?? new Uint8Array();
-  const stored = received - tail.byteLength;
-  if (row.abandoned) session.dataUuid = await guarded(takeOver(journal, session, stored));
-  const hashState = row.hash_state === null ? uploads.hasher.initial(row.algorithm) : Uint8Array.from(row.hash_state);
-  return new ActiveUpload(
-    uploads,
-    session,
-    { dataKey: dataKey(session.dataUuid), algorithm: row.algorithm, hashState, stored, tail },
-    body,
-  );
+  const tailObject = row.tail_key === null ? undefined : { key: row.tail_key, bytes: Number(row.tail_bytes) };
+  const stored = received - tail.byteLength - (tailObject?.bytes ?? 0);
+  const revision = BigInt(row.revision);
+  const dataUuid = await dataOf(journal, { node: journal.node.id, id, revision }, row, stored, body.length === 0);
+  const session = { id, repository, revision, dataUuid, algorithm: row.algorithm, resumable: true };
+  const hashState = row.hash_state === null ? hasher.initial(row.algorithm) : Uint8Array.from(row.hash_state);
+  const state = { dataKey: dataKey(dataUuid), algorithm: row.algorithm, hashState, stored, tail, tailObject };
+  const sealed = row.sealed && dataUuid === row.data_uuid;
+  return new ActiveUpload(uploads, session, state, { begun: row.begun ?? undefined, nextPart: row.next_part }, body, sealed);
+}
+
+/**
+ * Which data object a new writer goes on with: one of its own, with a copy of what is stored, where the writer before it vanished and may still be writing, or where
+ * entries may name the data. Parts with numbers that are nobody else's need no copy.
+ */
+async function dataOf(journal: Journal, hold: SessionHold, row: AcquiredSession, stored: number, onlyCompletes: boolean): Promise<string> {
+  const { writes, store } = journal;
+  if (row.begun !== null || (row.sealed ? onlyCompletes : !row.abandoned)) return row.data_uuid;
+  const own = randomUUID();
+  try {
+    await reserveObject(writes, dataKey(own), 'take-over');
+    if (stored > 0) await store.adopt?.(dataKey(row.data_uuid), stored, dataKey(own));
+    await moveSession(writes, hold, own);
+    return own;
+  } catch (error) {
+    await giveBackSession(writes, hold).catch(() => undefined);
+    throw asRegistryError(error);
+  }
 }
 
 /** Bytes received so far. Throws BLOB_UPLOAD_UNKNOWN. */
 export async function sessionBytes({ journal }: Uploads, repository: RepositoryName, id: string): Promise<number> {
-  const received = await guarded(findSessionBytes(journal.writes, id, repository));
+  const received = await guarded(findSessionBytes(journal.writes, journal.node.id, id, repository));
   if (received === undefined) throw uploadUnknown(id);
   return received;
 }
@@ -118,22 +148,30 @@ interface HeldSession {
 /** One request's hold on a session: receives a body, then either lets go of it (`suspend`) or makes it a blob (`finish`). */
 export class ActiveUpload {
   private readonly uploads: Uploads;
-  private readonly session: HeldSession;
   private readonly body: RequestBody;
+  private readonly ledger: PartLedger;
   private readonly writer: UploadWriter;
   private readonly timer: NodeJS.Timeout;
   /** What a client was told, or may have been: no checkpoint goes below it. */
   private readonly acknowledged: number;
+  /** The parts are all there will be. */
+  private readonly sealed: boolean;
+  private session: HeldSession;
   private savedAt: number;
   private saving: Promise<void> | undefined;
 
-  constructor(uploads: Uploads, session: HeldSession, state: UploadState, body: RequestBody) {
+  constructor(uploads: Uploads, session: HeldSession, state: UploadState, parts: PartsSoFar, body: RequestBody, sealed = false) {
+    const { buffers, journal } = uploads;
+    const { store, writes } = journal;
     this.uploads = uploads;
     this.session = session;
     this.body = body;
+    this.sealed = sealed;
     this.acknowledged = bytesOf(state);
     this.savedAt = state.stored;
-    this.writer = new UploadWriter({ store: uploads.journal.store, buffers: uploads.buffers }, state, body.length, ({ stored }) => {
+    this.ledger = new PartLedger(store, parts, (begun, nextPart) => reserveParts(writes, this.hold, begun, nextPart));
+    const putTail = (offset: number, bytes: Uint8Array): Promise<TailObject> => this.putTail(offset, bytes);
+    this.writer = new UploadWriter({ store, buffers, ledger: this.ledger, putTail }, state, body.length, ({ stored }) => {
       if (stored - this.savedAt >= saveEveryBytes) this.checkpoint();
     });
     this.timer = setInterval(() => this.checkpoint(), saveEveryMs);
@@ -143,7 +181,7 @@ export class ActiveUpload {
   /** Takes the body and keeps it for a later request, which also happens to what arrived of a body that was broken off. Returns the bytes received in all. */
   async suspend(): Promise<number> {
     try {
-      await this.body.pipe(this.writer);
+      await this.receive();
       return await this.release();
     } catch (error) {
       await this.keep(error);
@@ -155,50 +193,76 @@ export class ActiveUpload {
 
   /** Takes the body, compares the digest, and links the blob. Throws DIGEST_INVALID when it differs; the bytes are dropped then. */
   async finish(digest: Digest): Promise<void> {
-    let complete: UploadState | undefined;
+    let linking = false;
     try {
-      await this.body.pipe(this.writer);
-      complete = await this.writer.complete();
-      const actual = await this.digestOf(complete, algorithmOf(digest));
+      await this.receive();
+      const { state, held } = await this.writer.end();
+      // Only now does the client say that it wants another algorithm: what is stored is read back, which on some stores only a whole object can be.
+      const known = held !== undefined || algorithmOf(digest) === state.algorithm;
+      if (known) this.compare(digest, await this.digestOf(state, held, algorithmOf(digest)));
       await this.endCheckpoints();
-      if (actual !== digest) {
-        throw new RegistryError('DIGEST_INVALID', 'the uploaded bytes have another digest', { detail: { expected: digest, actual } });
-      }
-      const small = complete.stored === 0 ? complete.tail : undefined;
-      await linkUpload(this.uploads.journal, this.session.repository, digest, { session: this.session, size: bytesOf(complete), small });
+      if (held === undefined) await this.writer.complete(await this.finalParts(state));
+      if (!known) this.compare(digest, await this.digestOfStored(state, algorithmOf(digest)));
+      linking = true;
+      const size = held === undefined ? state.stored : held.byteLength;
+      const small = held === undefined ? undefined : this.writer.held;
+      await linkUpload(this.uploads.journal, this.session.repository, digest, { session: this.session, size, small });
     } catch (error) {
-      await this.keep(error, complete);
+      await this.keep(error, linking);
       throw this.asClientError(error);
     } finally {
       await this.close();
     }
   }
 
+  private get hold(): SessionHold {
+    return { node: this.uploads.journal.node.id, id: this.session.id, revision: this.session.revision };
+  }
+
+  private async receive(): Promise<void> {
+    if (!this.sealed) return this.body.pipe(this.writer);
+    const refuse = (): number => {
+      throw outOfStep('all of this upload has been received', this.session.repository, this.session.id, this.acknowledged);
+    };
+    await this.body.pipe({ write: (chunk) => (chunk.byteLength === 0 ? 0 : refuse()), ready: () => Promise.resolve() });
+  }
+
   private async release(): Promise<number> {
     const state = await this.writer.suspend();
     await this.endCheckpoints();
-    await this.save(state, true);
+    await this.save({ state, ...this.ledger.state() }, true);
     return bytesOf(state);
   }
 
   /** After a failure: lets go of the session as far as it has come, or ends it where nobody could or should go on with it. */
-  private async keep(error: unknown, complete?: UploadState): Promise<void> {
+  private async keep(error: unknown, linking = false): Promise<void> {
     await this.writer.settled();
     await this.endCheckpoints();
+    const { writes } = this.uploads.journal;
     const wrong = error instanceof RegistryError && error.code === 'DIGEST_INVALID';
     try {
       if (sqlStateOf(error) === sqlState.otherWriter) {
-        await hastenTrash(this.uploads.journal.writes, dataKey(this.session.dataUuid));
+        await hastenTrash(writes, dataKey(this.session.dataUuid));
         return;
       }
       // A full disk gets its bytes back.
-      if (wrong || !this.session.resumable || isDiskFull(error)) {
-        await endSession(this.uploads.journal.writes, this.session.id, this.session.revision);
-      } else if (complete !== undefined) await this.save(complete, true);
-      else await this.releaseWhatIsKnown();
+      if (wrong || !this.session.resumable || isDiskFull(error)) await endSession(writes, this.session.id, this.session.revision);
+      else {
+        if (linking) await this.renew();
+        await this.releaseWhatIsKnown();
+      }
     } catch {
       // The lease runs out, and what the last checkpoint says is still true.
     }
+  }
+
+  /** The link, or one that is still on its way, may name the data: they stay as they are from now on. */
+  private async renew(): Promise<void> {
+    const whole = this.writer.isEmpty;
+    const dataUuid = whole ? randomUUID() : this.session.dataUuid;
+    const revision = await renewSession(this.uploads.journal.writes, this.hold, whole ? dataUuid : undefined);
+    this.session = { ...this.session, dataUuid, revision };
+    if (whole) this.writer.moveTo(dataKey(dataUuid));
   }
 
   private async releaseWhatIsKnown(): Promise<void> {
@@ -210,28 +274,50 @@ export class ActiveUpload {
     }
   }
 
-  private async digestOf(state: UploadState, algorithm: DigestAlgorithm): Promise<Digest> {
+  /** All parts of the object, fixed for whoever else may complete it. An upload of one request has them here, and nobody else. */
+  private async finalParts(state: UploadState): Promise<readonly Part[]> {
+    const { journal } = this.uploads;
+    if (!journal.store.parts.numbered) return [];
+    const numbers = this.ledger.state();
+    return this.session.resumable ? sealSession(journal.writes, this.hold, savedState({ state, ...numbers })) : numbers.parts;
+  }
+
+  private compare(digest: Digest, actual: Digest): void {
+    if (actual === digest) return;
+    throw new RegistryError('DIGEST_INVALID', 'the uploaded bytes have another digest', { detail: { expected: digest, actual } });
+  }
+
+  private async digestOf(state: UploadState, held: Uint8Array | undefined, algorithm: DigestAlgorithm): Promise<Digest> {
+    const { hasher, hashBuffer } = this.uploads;
+    if (held === undefined) return makeDigest(algorithm, hasher.digest(algorithm, state.hashState));
+    const initial = hasher.initial(algorithm);
+    if (held.byteLength <= mostTailBytes) hasher.update(algorithm, initial, held);
+    const hashed = held.byteLength <= mostTailBytes ? initial : await this.writer.hashHeld(hashBuffer, algorithm, initial);
+    return makeDigest(algorithm, hasher.digest(algorithm, hashed));
+  }
+
+  private async digestOfStored({ dataKey: key, stored }: UploadState, algorithm: DigestAlgorithm): Promise<Digest> {
     const { hasher, journal } = this.uploads;
-    let { hashState } = state;
-    if (algorithm !== state.algorithm) {
-      // Nobody said until now that another algorithm is wanted: read back what is stored.
-      hashState = hasher.initial(algorithm);
-      if (state.stored > 0) hashState = await journal.store.hash(state.dataKey, algorithm, hashState, state.stored);
-    }
-    if (state.tail.byteLength > 0) {
-      hashState = hashState.slice();
-      hasher.update(algorithm, hashState, state.tail);
-    }
-    return makeDigest(algorithm, hasher.digest(algorithm, hashState));
+    return makeDigest(algorithm, hasher.digest(algorithm, await journal.store.hash(key, algorithm, hasher.initial(algorithm), stored)));
+  }
+
+  private async putTail(offset: number, bytes: Uint8Array): Promise<TailObject> {
+    const { writes, store } = this.uploads.journal;
+    const key = tailKey(this.session.id, offset, randomUUID());
+    await reserveObject(writes, key, 'tail');
+    await store.put(key, bytes);
+    return { key, bytes: bytes.byteLength };
   }
 
   /** While bytes go on arriving: records what is durable, and renews the lease. */
   private checkpoint(): void {
     this.saving ??= (async () => {
       try {
-        const state = await this.writer.durableState();
-        this.savedAt = state.stored;
-        await this.save(state.stored < this.acknowledged ? undefined : state, false);
+        const durable = await this.writer.durableState();
+        this.savedAt = durable.state.stored;
+        // What nobody can go on with need not be known.
+        const tells = this.session.resumable && !this.sealed && durable.state.stored >= this.acknowledged;
+        await this.save(tells ? durable : undefined, false);
       } catch (error) {
         // Postgres may be back before the lease is over; a lost session cannot come back.
         if (!isConnectionLoss(error)) this.writer.fail(error instanceof Error ? error : new Error(String(error)));
@@ -246,10 +332,9 @@ export class ActiveUpload {
     await this.saving;
   }
 
-  private async save(state: UploadState | undefined, release: boolean): Promise<void> {
-    const { writes, node } = this.uploads.journal;
-    const saved = state === undefined ? undefined : { ...state, bytesReceived: bytesOf(state) };
-    await saveSession(writes, node.id, this.session.id, this.session.revision, saved, release);
+  private async save(stand: Stand | undefined, release: boolean): Promise<void> {
+    await saveSession(this.uploads.journal.writes, this.hold, stand && savedState(stand), release);
+    if (stand !== undefined) this.ledger.saved(stand.parts);
   }
 
   private asClientError(error: unknown): unknown {
@@ -269,21 +354,24 @@ export class ActiveUpload {
   }
 }
 
-function bytesOf(state: UploadState): number {
-  return state.stored + state.tail.byteLength;
+/** Where an upload stands, with the parts that no checkpoint has recorded. */
+interface Stand {
+  readonly state: UploadState;
+  readonly parts: readonly Part[];
+  readonly nextPart: number;
+}
+
+function savedState({ state, parts, nextPart }: Stand): SavedState {
+  const { hashState, tail, tailObject } = state;
+  return { bytesReceived: bytesOf(state), hashState, tail, tailObject, parts, nextPart };
+}
+
+function bytesOf({ stored, tail, tailObject }: UploadState): number {
+  return stored + tail.byteLength + (tailObject?.bytes ?? 0);
 }
 
 function initialState({ hasher }: Uploads, dataUuid: string, algorithm: DigestAlgorithm): UploadState {
-  return { dataKey: dataKey(dataUuid), algorithm, hashState: hasher.initial(algorithm), stored: 0, tail: new Uint8Array() };
-}
-
-/** The writer before us vanished and may still be writing to its object: go on in one of our own, with a copy of what is stored. */
-async function takeOver({ writes, node, store }: Journal, session: HeldSession, stored: number): Promise<string> {
-  const own = randomUUID();
-  await reserveData(writes, own);
-  if (stored > 0) await store.adopt?.(dataKey(session.dataUuid), stored, dataKey(own));
-  await moveSession(writes, node.id, session.id, session.revision, own);
-  return own;
+  return { dataKey: dataKey(dataUuid), algorithm, hashState: hasher.initial(algorithm), stored: 0, tail: new Uint8Array(), tailObject: undefined };
 }
 
 function outOfStep(message: string, repository: RepositoryName, id: string, received: number): RegistryError {
