@@ -114,16 +114,7 @@ export async function sealSession(queryer: Queryer, { node, id, revision }: Sess
   const { rows } = await queryer.query<[number: number, bytes: string, etag: string]>({
     name: 'seal-upload',
     text: 'SELECT number, bytes, etag FROM seal_upload($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)',
-    values: [
-      node,
-      id,
-      revision,
-      state.bytesReceived,
-      Buffer.from(state.hashState),
-      state.nextPart,
-      ...partColumns(state.parts),
-      lease,
-    ],
+    values: [node, id, revision, state.bytesReceived, Buffer.from(state.hashState), state.nextPart, ...partColumns(state.parts), lease],
     rowMode: 'array',
   });
   return rows.map(([number, bytes, etag]) => ({ number, bytes: Number(bytes), etag }));
@@ -134,12 +125,7 @@ function partColumns(parts: readonly Part[]): [number[], number[], string[]] {
 }
 
 /** Reserves the part numbers below `nextPart`, and records what the store calls the data object that they belong to. */
-export async function reserveParts(
-  queryer: Queryer,
-  { node, id, revision }: SessionHold,
-  begun: string,
-  nextPart: number,
-): Promise<void> {
+export async function reserveParts(queryer: Queryer, { node, id, revision }: SessionHold, begun: string, nextPart: number): Promise<void> {
   await queryer.query({
     name: 'reserve-parts',
     text: 'SELECT reserve_parts($1, $2, $3, $4, $5, $6)',

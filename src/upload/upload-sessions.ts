@@ -371,7 +371,14 @@ function bytesOf({ stored, tail, tailObject }: UploadState): number {
 }
 
 function initialState({ hasher }: Uploads, dataUuid: string, algorithm: DigestAlgorithm): UploadState {
-  return { dataKey: dataKey(dataUuid), algorithm, hashState: hasher.initial(algorithm), stored: 0, tail: new Uint8Array(), tailObject: undefined };
+  return {
+    dataKey: dataKey(dataUuid),
+    algorithm,
+    hashState: hasher.initial(algorithm),
+    stored: 0,
+    tail: new Uint8Array(),
+    tailObject: undefined,
+  };
 }
 
 function outOfStep(message: string, repository: RepositoryName, id: string, received: number): RegistryError {

@@ -1,0 +1,300 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** Uploads that one node begins and another goes on with, also when the first one died, froze, or lost Postgres at a bad moment. */
+import { rename } from 'node:fs/promises';
+import path from 'node:path';
+import { Client } from 'pg';
+import t, { type Test } from 'tap';
+import { errorCode, HttpClient, type Answer } from '../support/http-client.js';
+import { freshDatabase } from '../support/postgres.js';
+import { startPostgresProxy } from '../support/postgres-proxy.js';
+import { startRegistry, temporaryDirectory, type RunningRegistry } from '../support/registry.js';
+import { bytesOf, digestOf, openSession, until, withDigest } from '../support/wire-suite.js';
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+interface Stage {
+  readonly database: Client;
+  readonly databaseUrl: string;
+  /** Another node on the same database and store. */
+  readonly start: (databaseUrl?: string) => Promise<Member>;
+  /** The file of a session's data object. */
+  readonly dataFile: (session: string) => Promise<string>;
+}
+
+interface Member extends RunningRegistry {
+  readonly client: HttpClient;
+}
+
+t.jobs = 2;
+
+void t.test('on a shared directory', { buffered: true }, async (t) => {
+  const { url } = await freshDatabase();
+  const root = await temporaryDirectory('nodes-');
+  const database = new Client({ connectionString: url });
+  await database.connect();
+  t.teardown(() => database.end());
+  const engines = ['uws', 'node'];
+  let started = 0;
+  const stage: Stage = {
+    database,
+    databaseUrl: url,
+    async start(databaseUrl = url) {
+      const config = {
+        workers: { threads: 1 },
+        log: { level: 'warn' },
+        database: { url: databaseUrl },
+        storage: { fs: { root_dir: path.join(root, 'store') } },
+        server: { engine: engines[started++ % 2] },
+      };
+      const registry = await startRegistry({ root, config });
+      return { ...registry, client: new HttpClient(registry.port) };
+    },
+    async dataFile(session) {
+      const uuid = await dataUuid(database, session);
+      return path.join(root, 'store/data', uuid.slice(-2), uuid);
+    },
+  };
+  await suite(t, stage);
+});
+
+async function suite(t: Test, stage: Stage): Promise<void> {
+  const [a, b] = await Promise.all([stage.start(), stage.start()]);
+  t.teardown(async () => {
+    for (const { client } of [a, b]) client.close();
+    const codes = await Promise.all([a.stop(), b.stop()]);
+    if (codes.some((code) => code !== 0)) throw new Error(`the nodes ended with ${codes.join(', ')}\n${a.log()}${b.log()}`);
+  });
+  await t.test('whole blobs', (t) => wholeBlobs(t, a.client, b.client));
+  await t.test('chunks of all sizes, at the one node and the other', (t) => chunks(t, a.client, b.client));
+  await t.test('two writers at once', (t) => twoWriters(t, a.client, b.client));
+  await t.test('a commit that fails', (t) => failedCommit(t, stage, b.client));
+  await t.test('a node is killed in mid-PATCH', (t) => killed(t, stage, b.client));
+  await t.test('a node is frozen in mid-PATCH', (t) => frozen(t, stage, b.client));
+  await t.test('a take-over that fails', (t) => failedTakeOver(t, stage, b.client));
+}
+
+async function wholeBlobs(t: Test, a: HttpClient, b: HttpClient): Promise<void> {
+  for (const size of [0, 1, 64 * KiB + 1, 5 * MiB - 1, 5 * MiB, 5 * MiB + 1, 100 * MiB]) {
+    const bytes = bytesOf(size, `whole ${size}`);
+    const digest = digestOf(bytes);
+    const session = await openSession(a, 'whole/put');
+    const put = await b.send('PUT', withDigest(session, digest), { body: bytes });
+    t.equal(put.status, 201, `${size} bytes: POST on A, PUT on B`);
+    t.ok((await a.send('GET', `/v2/whole/put/blobs/${digest}`)).body.equals(bytes), 'read from A, byte for byte');
+    const sha512 = digestOf(bytes, 'sha512');
+    const post = await a.send('POST', `/v2/whole/post/blobs/uploads/?digest=${sha512}`, { body: bytes, chunked: size % 2 === 0 });
+    t.equal(post.status, 201, 'POST on A, by its sha512');
+    t.ok((await b.send('GET', `/v2/whole/post/blobs/${sha512}`)).body.equals(bytes), 'read from B, byte for byte');
+  }
+}
+
+async function chunks(t: Test, a: HttpClient, b: HttpClient): Promise<void> {
+  const sizes = [1, MiB, 5 * MiB - 1, 1, 1, 5 * MiB, 0, 5 * MiB + 1, 3 * MiB, 64 * KiB, 64 * KiB + 1, 64 * MiB, 7];
+  for (const algorithm of ['sha256', 'sha512'] as const) {
+    const whole = bytesOf(
+      sizes.reduce((sum, size) => sum + size, 0),
+      `chunks ${algorithm}`,
+    );
+    const session = await openSession(a, 'chunks');
+    let at = 0;
+    for (const [index, size] of sizes.entries()) {
+      const client = index % 2 === 0 ? b : a;
+      const chunk = whole.subarray(at, (at += size));
+      const answer = await client.send('PATCH', session, { body: chunk, chunked: index % 3 === 0 });
+      t.strictSame([answer.status, answer.headers.range], [202, `0-${at - 1}`], `${size} bytes more`);
+      const asked = await (client === a ? b : a).send('GET', session);
+      if (asked.headers.range !== `0-${at - 1}`) t.fail(`the other node says ${asked.headers.range}`);
+    }
+    const digest = digestOf(whole, algorithm);
+    t.equal((await b.send('PUT', withDigest(session, digest), { body: '' })).status, 201, `PUT on B, ${algorithm}`);
+    t.ok((await a.send('GET', `/v2/chunks/blobs/${digest}`)).body.equals(whole), 'read from A, byte for byte');
+  }
+}
+
+async function twoWriters(t: Test, a: HttpClient, b: HttpClient): Promise<void> {
+  const bytes = bytesOf(6 * MiB, 'two writers');
+  const session = await openSession(a, 'writers');
+  t.equal((await b.send('PATCH', session, { body: bytes.subarray(0, 1000) })).status, 202, 'begun on B');
+  const first = a.open('PATCH', session, { 'Content-Length': String(bytes.length - 1000) });
+  first.request.write(bytes.subarray(1000, 2000));
+  const refused = await until('A has the session', async () => {
+    const answer = await b.send('PATCH', session, { headers: { 'Content-Range': '1001-1001' }, body: 'x' });
+    return answer.body.toString().includes('another request') ? answer : undefined;
+  });
+  const truth = { range: '0-999', location: session };
+  t.strictSame([refused.status, errorCode(refused)], [416, 'RANGE_INVALID'], 'a PATCH on B');
+  t.match(refused.headers, truth, 'is told where the upload stands');
+  const put = await b.send('PUT', withDigest(session, digestOf(bytes)), { body: bytes.subarray(1000) });
+  t.strictSame([put.status, errorCode(put)], [416, 'RANGE_INVALID'], 'a PUT on B');
+  t.match(put.headers, truth, 'is told the same');
+  first.request.end(bytes.subarray(2000));
+  t.equal((await first.answer).status, 202, 'A is not disturbed');
+  t.equal((await b.send('PUT', withDigest(session, digestOf(bytes)), { body: '' })).status, 201, 'B finishes what A received');
+}
+
+/** The data of a commit that failed are named by an entry that may be in the store: other bytes must not come under their key. */
+async function failedCommit(t: Test, stage: Stage, other: HttpClient): Promise<void> {
+  const proxy = await startPostgresProxy(stage.databaseUrl);
+  const node = await stage.start(proxy.url);
+  t.teardown(async () => {
+    node.client.close();
+    await node.stop();
+    proxy.close();
+  });
+  for (const size of [2000, 300 * KiB, 6 * MiB]) {
+    const bytes = bytesOf(2 * size, `failed ${size}`);
+    const begun = bytes.subarray(0, size);
+    const session = await openSession(node.client, 'failed');
+    const first = await dataUuid(stage.database, session);
+    const cut = proxy.cutAt('commit-link');
+    const refused = await node.client.send('PUT', withDigest(session, digestOf(begun)), { body: begun });
+    const sendLate = await cut;
+    t.strictSame([refused.status, errorCode(refused)], [503, 'UNAVAILABLE'], `${size} bytes whose commit is lost`);
+    t.match(refused.headers, { 'retry-after': /^\d+$/ }, 'come back later');
+    sendLate();
+    const asked = await other.send('GET', session);
+    t.equal(asked.headers.range, `0-${size - 1}`, 'all of them were received');
+    const more = await other.send('PATCH', session, { body: bytes.subarray(size) });
+    if (more.status === 416) {
+      // Where nothing can be appended to what is stored, it can be completed.
+      t.equal((await other.send('PUT', withDigest(session, digestOf(begun)), { body: '' })).status, 201, 'it is completed as it is');
+      t.equal(await blobUuid(stage.database, digestOf(begun)), first, 'with the same data');
+      continue;
+    }
+    t.equal(more.status, 202, 'the client appends');
+    const digest = digestOf(bytes);
+    t.equal((await other.send('PUT', withDigest(session, digest), { body: '' })).status, 201, 'and finishes');
+    t.not(await blobUuid(stage.database, digest), first, 'the data have another key');
+    t.ok((await node.client.send('GET', `/v2/failed/blobs/${digest}`)).body.equals(bytes), 'byte for byte');
+    t.equal((await node.client.send('HEAD', `/v2/failed/blobs/${digestOf(begun)}`)).status, 404, 'the late commit did nothing');
+    const { rows } = await stage.database.query(`SELECT reason FROM object_trash WHERE key LIKE '%' || $1`, [first]);
+    t.equal(rows.length, 1, 'the first data are in the trash, for a second time, too');
+  }
+
+  const bytes = bytesOf(70_000, 'again');
+  const session = await openSession(node.client, 'failed');
+  const cut = proxy.cutAt('commit-link');
+  const target = withDigest(session, digestOf(bytes));
+  t.equal((await node.client.send('PUT', target, { body: bytes })).status, 503, 'once more');
+  await cut;
+  t.equal((await other.send('PUT', target, { body: '' })).status, 201, 'the client only tries again');
+  t.ok((await other.send('GET', `/v2/failed/blobs/${digestOf(bytes)}`)).body.equals(bytes), 'byte for byte');
+}
+
+async function killed(t: Test, stage: Stage, b: HttpClient): Promise<void> {
+  const a = await stage.start();
+  const bytes = bytesOf(40 * MiB, 'killed');
+  const { session, open } = await halfSent(a.client, bytes);
+  await a.kill();
+  await open.answer.catch(() => undefined);
+  a.client.close();
+  const since = Date.now();
+  const received = await goOn(t, b, session, bytes);
+  t.comment(`went on from ${received} after ${Date.now() - since} ms`);
+  const digest = digestOf(bytes);
+  t.equal((await b.send('PUT', withDigest(session, digest), { body: '' })).status, 201, 'finished');
+  t.ok((await b.send('GET', `/v2/moving/blobs/${digest}`)).body.equals(bytes), 'byte for byte');
+}
+
+async function frozen(t: Test, stage: Stage, b: HttpClient): Promise<void> {
+  const a = await stage.start();
+  t.teardown(async () => {
+    a.client.close();
+    await a.stop();
+  });
+  const bytes = bytesOf(40 * MiB, 'frozen');
+  const { session, open } = await halfSent(a.client, bytes);
+  process.kill(a.pid, 'SIGSTOP');
+  const since = Date.now();
+  const received = await goOn(t, b, session, bytes);
+  t.comment(`went on from ${received} after ${Date.now() - since} ms`);
+  const digest = digestOf(bytes);
+  t.equal((await b.send('PUT', withDigest(session, digest), { body: '' })).status, 201, 'finished');
+  open.request.end(Buffer.alloc(bytes.length - sentBytes, 'other bytes'));
+  process.kill(a.pid, 'SIGCONT');
+  const late = await open.answer;
+  t.strictSame([late.status, errorCode(late)], [404, 'BLOB_UPLOAD_UNKNOWN'], 'the one that wakes has lost it');
+  for (const client of [a.client, b]) {
+    t.ok((await client.send('GET', `/v2/moving/blobs/${digest}`)).body.equals(bytes), 'byte for byte');
+  }
+}
+
+const sentBytes = 21 * MiB + 4321;
+
+/** A PATCH of which A has received the first half. */
+async function halfSent(a: HttpClient, bytes: Buffer) {
+  const session = await openSession(a, 'moving');
+  const acknowledged = 100_000;
+  const first = await a.send('PATCH', session, { body: bytes.subarray(0, acknowledged) });
+  if (first.status !== 202) throw new Error(`begun with ${first.status}`);
+  const open = a.open('PATCH', session, { 'Content-Length': String(bytes.length - acknowledged) });
+  open.request.write(bytes.subarray(acknowledged, sentBytes));
+  await until('A has received them', () => open.request.socket?.writableLength === 0);
+  return { session, open };
+}
+
+/** What a client does that resumes: it asks where the upload stands, and goes on from there. What it was told holds, once it is taken. */
+async function goOn(t: Test, b: HttpClient, session: string, bytes: Buffer): Promise<number> {
+  let told: Answer | undefined;
+  const done = await until(
+    'B goes on',
+    async () => {
+      told = await b.send('GET', session);
+      const from = receivedOf(told);
+      const answer = await b.send('PATCH', session, {
+        headers: { 'Content-Range': `${from}-${bytes.length - 1}` },
+        body: bytes.subarray(from),
+      });
+      return answer.status === 202 ? { answer, from } : undefined;
+    },
+    60_000,
+  );
+  t.ok(done.from >= 100_000 && done.from <= sentBytes, `GET on B says ${done.from}: at least what was acknowledged`);
+  t.equal(done.answer.headers.range, `0-${bytes.length - 1}`, 'B takes the rest');
+  return done.from;
+}
+
+/** The new writer gives the session back: the next one does not wait for a lease. */
+async function failedTakeOver(t: Test, stage: Stage, b: HttpClient): Promise<void> {
+  const session = await openSession(b, 'takeover');
+  const bytes = bytesOf(400 * KiB, 'take-over');
+  t.equal((await b.send('PATCH', session, { body: bytes.subarray(0, 300 * KiB) })).status, 202, 'begun');
+  await stage.database.query('UPDATE upload_sessions SET node = gen_random_uuid(), lease_until = now() WHERE id = $1', [idOf(session)]);
+  const file = await stage.dataFile(session);
+  await rename(file, `${file}.away`);
+  for (const attempt of ['first', 'second']) {
+    t.equal(
+      (await b.send('PATCH', session, { body: bytes.subarray(300 * KiB) })).status,
+      503,
+      `the ${attempt} take-over cannot read the data`,
+    );
+  }
+  await rename(`${file}.away`, file);
+  t.equal((await b.send('PATCH', session, { body: bytes.subarray(300 * KiB) })).status, 202, 'the third can, at once');
+  t.equal((await b.send('PUT', withDigest(session, digestOf(bytes)), { body: '' })).status, 201, 'finished');
+}
+
+function receivedOf({ headers }: Answer): number {
+  const last = /^0-(\d+)$/.exec(String(headers.range))?.[1];
+  if (last === undefined) throw new Error(`no Range but ${headers.range}`);
+  return Number(last) + 1;
+}
+
+function idOf(session: string): string {
+  return session.split('/').at(-1) ?? '';
+}
+
+async function dataUuid(database: Client, session: string): Promise<string> {
+  const { rows } = await database.query<{ data_uuid: string }>('SELECT data_uuid FROM upload_sessions WHERE id = $1', [idOf(session)]);
+  return rows[0]?.data_uuid ?? '';
+}
+
+async function blobUuid(database: Client, digest: string): Promise<string> {
+  const { rows } = await database.query<{ uuid: string }>('SELECT uuid FROM blobs WHERE digest = $1', [
+    Buffer.from(`01${digest.split(':')[1]}`, 'hex'),
+  ]);
+  return rows[0]?.uuid ?? '';
+}
