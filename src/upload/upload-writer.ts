@@ -273,13 +273,22 @@ export class UploadWriter implements BodySink {
     const after = this.hashed.then((state) => state.slice());
     after.catch(() => undefined);
     const landed = this.land(appending, buffer);
-    this.chain = this.chain.then(async () => {
-      const part = await landed;
-      if (part === undefined || this.failure !== undefined) return;
-      this.state = { ...this.state, hashState: await after, stored: offset + filled };
-      this.parts.ledger.add(part);
-      this.onStored(this.state);
-    });
+    this.chain = this.advance(this.chain, landed, after, offset + filled);
+  }
+
+  /** Parts may be stored in any order; the upload stands behind the last one before which none is missing. */
+  private async advance(
+    before: Promise<void>,
+    landed: Promise<Part | undefined>,
+    after: Promise<Uint8Array>,
+    stored: number,
+  ): Promise<void> {
+    await before;
+    const part = await landed;
+    if (part === undefined || this.failure !== undefined) return;
+    this.state = { ...this.state, hashState: await after, stored };
+    this.parts.ledger.add(part);
+    this.onStored(this.state);
   }
 
   private numberOrFail(): number {
