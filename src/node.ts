@@ -108,7 +108,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     countManifestCache(metrics, cache);
     countCluster(metrics, database.reads);
     const handler = createHandler({
-      uploads: { journal, hasher, hashBuffer: workers.hashBuffer, buffers, progress },
+      uploads: { journal, hasher, hashBuffer: (task) => workers.hashBuffer(task), buffers, progress },
       blobs: { links: openLinks(database.reads, batches), store },
       manifests: {
         manifests: openManifestReads(database.reads, batches),
