@@ -5,7 +5,9 @@ import { existsSync, utimesSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import type { BlobStore } from '../../src/storage/blob-store.js';
 import { openFilesystemStore, type FilesystemOptions } from '../../src/storage/filesystem-store.js';
+import { claimStore } from '../../src/storage/owner.js';
 import { addonProblem, loadAddon } from '../../src/worker/addon.js';
 import { HashClock } from '../../src/worker/hash-clock.js';
 import { openWorkerPool } from '../../src/worker/worker-pool.js';
@@ -55,3 +57,47 @@ async function directory(t: Test, root: string, options: FilesystemOptions): Pro
   writeFileSync(file, 'x');
   await t.rejects(openFilesystemStore(file, options), 'a root that is no directory');
 }
+
+void t.test('nodes that claim a new store at once', async (t) => {
+  const newStore = async () => openFilesystemStore(await temporaryDirectory('claim-'), { workers, keepFreeBytes: 0 });
+  const outcomes = async (claims: readonly Promise<void>[]) => (await Promise.allSettled(claims)).map(({ status }) => status);
+  const one = await newStore();
+  t.strictSame(
+    await outcomes(['a', 'a', 'a'].map((id) => claimStore(one, id))),
+    Array(3).fill('fulfilled'),
+    'those of one cluster share it',
+  );
+  t.strictSame(await one.list('cluster/'), ['cluster/owner'], 'which is marked');
+  await t.rejects(claimStore(one, 'b'), /belongs to the database of cluster a/, 'another cluster comes too late');
+
+  // Both have written their claim before either looks.
+  const two = await newStore();
+  let claims = 0;
+  let release = (): void => undefined;
+  const together = new Promise<void>((resolve) => (release = resolve));
+  const held: BlobStore = Object.create(two, {
+    put: {
+      value: async (key: string, bytes: Uint8Array) => {
+        await two.put(key, bytes);
+        if (++claims === 2) release();
+        await together;
+      },
+    },
+  }) as BlobStore;
+  t.strictSame(await outcomes([claimStore(held, 'a'), claimStore(held, 'b')]), ['rejected', 'rejected'], 'two clusters see each other');
+  await claimStore(two, 'a');
+  t.pass('and the one that stays has it');
+
+  // One sleeps between finding no owner and writing its claim.
+  const three = await newStore();
+  const late: BlobStore = Object.create(three, {
+    put: {
+      value: async (key: string, bytes: Uint8Array) => {
+        if (key.endsWith('/b')) await claimStore(three, 'a');
+        await three.put(key, bytes);
+      },
+    },
+  }) as BlobStore;
+  await t.rejects(claimStore(late, 'b'), /belongs to the database of cluster a/, 'who was overtaken sees it');
+  t.match(Buffer.from((await three.get('cluster/owner')) ?? []).toString(), '"a"', 'and changes nothing');
+});
