@@ -11,6 +11,7 @@ import {
   HeadObjectCommand,
   ListObjectsV2Command,
   PutObjectCommand,
+  type GetObjectCommandOutput,
   type ListObjectsV2CommandOutput,
   type S3Client,
 } from '@aws-sdk/client-s3';
@@ -18,7 +19,7 @@ import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { UndeletedObjects, type BlobStore, type ByteSource, type DataWriter, type Page, type PartRule } from './blob-store.js';
 import { partTransport, type SendTask, type Sent } from './part-transport.js';
 import { openClient, openPartsClient, openPresigner, type S3Settings } from './s3-client.js';
-import { asStoreFailure, isAbsent, isPassing, nameOf, startFailure } from './s3-failures.js';
+import { asStoreFailure, isAbsent, nameOf, startFailure } from './s3-failures.js';
 import { partRule } from './s3-parts.js';
 import { openS3Source } from './s3-source.js';
 import { S3Writer, type HashBuffer } from './s3-writer.js';
@@ -88,13 +89,12 @@ class S3Store implements BlobStore {
 
   async get(key: string): Promise<Uint8Array | undefined> {
     for (let reading = 1; ; reading++) {
+      const body = await this.find(key);
       try {
-        const { Body } = await this.client.send(new GetObjectCommand(this.at(key)));
-        return (await Body?.transformToByteArray()) ?? new Uint8Array();
+        return await body?.transformToByteArray();
       } catch (error) {
-        if (isAbsent(error)) return undefined;
         // The SDK tries again until there is an answer; one that breaks off is for us.
-        if (reading >= mostReadings || !isPassing(error)) throw asStoreFailure(error, 'GetObject');
+        if (reading >= mostReadings) throw asStoreFailure(error, 'GetObject');
       }
     }
   }
@@ -252,6 +252,15 @@ class S3Store implements BlobStore {
     const command = new DeleteObjectsCommand({ Bucket: this.settings.bucket, Delete: { Objects, Quiet: true } });
     const { Errors = [] } = await failing('DeleteObjects', this.client.send(command));
     return Errors;
+  }
+
+  private async find(key: string): Promise<GetObjectCommandOutput['Body']> {
+    try {
+      return (await this.client.send(new GetObjectCommand(this.at(key)))).Body;
+    } catch (error) {
+      if (isAbsent(error)) return undefined;
+      throw asStoreFailure(error, 'GetObject');
+    }
   }
 
   private async getRange(key: string, start: number, end: number): Promise<Readable> {

@@ -18,10 +18,16 @@ export async function contract(t: Test, open: () => Promise<BlobStore>): Promise
   await t.test('listing', (t) => listing(t, store));
   await t.test('deletion', (t) => deletion(t, store));
   await t.test('reading ranges', (t) => ranges(t, store));
+  await dataObjects(t, open);
+  await t.test('many at once', (t) => atOnce(t, store));
+}
+
+/** That part of it where the rule for parts matters. */
+export async function dataObjects(t: Test, open: () => Promise<BlobStore>): Promise<void> {
+  const store = await open();
   await t.test('writing data', (t) => writing(t, store));
   await t.test('going on elsewhere', async (t) => goingOn(t, store, await open()));
   await t.test('what was begun and dropped', (t) => dropping(t, store));
-  await t.test('many at once', (t) => atOnce(t, store));
 }
 
 async function smallObjects(t: Test, store: BlobStore): Promise<void> {

@@ -15,8 +15,8 @@ export interface SeenRequest {
 
 /**
  * What happens to a request: `pass`; `refuse` answers with a status and an S3 error without reading the body or asking the server; `cut` closes the connection
- * before the server is asked; `lose` asks it and then closes the connection in place of the answer; `error in 200` asks nobody and answers 200 with an error body;
- * `break off` cuts the server's answer after so many bytes; `hang` answers nothing.
+ * before the server is asked; `lose` asks it and then closes the connection in place of the answer; `answer` asks nobody and answers 200 with that body;
+ * `breakOffAfter` cuts the server's answer after so many bytes; `hang` answers nothing.
  */
 export type Fault =
   | 'pass'
@@ -24,7 +24,7 @@ export type Fault =
   | 'lose'
   | 'hang'
   | { readonly refuse: number; readonly code: string }
-  | { readonly errorIn200: string }
+  | { readonly answer: string }
   | { readonly breakOffAfter: number };
 
 export interface S3Proxy {
@@ -54,9 +54,9 @@ export async function startS3Proxy(server: string): Promise<S3Proxy> {
       reply.writeHead(fault.refuse, { 'Content-Type': 'application/xml' }).end(errorXml(fault.code));
       return;
     }
-    if (typeof fault === 'object' && 'errorIn200' in fault) {
+    if (typeof fault === 'object' && 'answer' in fault) {
       incoming.resume();
-      incoming.on('end', () => reply.writeHead(200, { 'Content-Type': 'application/xml' }).end(errorXml(fault.errorIn200)));
+      incoming.on('end', () => reply.writeHead(200, { 'Content-Type': 'application/xml' }).end(fault.answer));
       return;
     }
     const outgoing = request({ host: target.hostname, port: target.port, method, path: url, headers }, (answer) => {
@@ -96,6 +96,6 @@ export async function startS3Proxy(server: string): Promise<S3Proxy> {
   return proxy;
 }
 
-function errorXml(code: string): string {
+export function errorXml(code: string): string {
   return `<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>${code}</Code><Message>on purpose</Message></Error>`;
 }

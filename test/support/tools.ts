@@ -46,7 +46,6 @@ const debianPackages = {
   'docker-registry': 'docker-registry',
   haproxy: 'haproxy',
   nginx: 'nginx-light',
-  'systemd-analyze': 'systemd',
   wrk: 'wrk',
 } as const;
 
