@@ -2,10 +2,10 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /**
- * Two nodes behind a balancer and six clients that push and pull, while nodes are killed, frozen and rolled, and Postgres goes away. No pull of what exists may fail,
+ * Two nodes behind a balancer and six clients that push and pull, while nodes are killed, frozen and rolled, Postgres goes away, and S3 is busy. No pull of what exists may fail,
  * no push may need more than one repetition while nodes are only rolled, and nothing that was acknowledged may be missing in the end.
  *
- *     npx tsx test/chaos/run.ts [--seed N] [--seconds N] [--engine uws|node]
+ *     npx tsx test/chaos/run.ts [--seed N] [--seconds N] [--engine uws|node] [--store filesystem|s3]
  */
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,12 +19,14 @@ import { startBalancer } from './balancer.js';
 import { ChaosClient } from './client.js';
 import { startDatabase, type ChaosDatabase } from './database.js';
 import { pullImage, runClient, type Load } from './load.js';
+import { startChaosS3, type ChaosS3 } from './object-store.js';
 
 const { values } = parseArgs({
   options: {
     seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 31)) },
     seconds: { type: 'string', default: '60' },
     engine: { type: 'string', default: 'uws' },
+    store: { type: 'string', default: 'filesystem' },
   },
 });
 const seed = Number(values.seed);
@@ -32,6 +34,8 @@ const seconds = Number(values.seconds);
 const clients = 6;
 /** The balancer must have seen that a node is back before the next one goes. */
 const settledMs = 1_500;
+/** A pull is repeated inside the node meanwhile; its client waits five seconds. */
+const longestBusyMs = 2_500;
 /** Of the time, for rolling alone. */
 const rollingShare = 0.35;
 const mostShown = 15;
@@ -48,13 +52,14 @@ interface Place {
 async function chaos(haproxy: string): Promise<void> {
   const database = await startDatabase();
   const root = await temporaryDirectory('chaos-');
-  const store = path.join(root, 'store');
+  const s3 = values.store === 's3' ? await startChaosS3() : undefined;
   const start = async (port: number): Promise<RunningRegistry> =>
     startRegistry({
       port,
       root,
       config: {
         database: { url: database.url },
+        ...(s3 === undefined ? {} : { storage: { s3: s3.settings } }),
         server: { engine: values.engine },
         workers: { threads: 1 },
         log: { level: 'warn' },
@@ -85,7 +90,7 @@ async function chaos(haproxy: string): Promise<void> {
   if (load.counts.pushes < clients) load.failures.push(`only ${load.counts.pushes} images were pushed`);
   verdict('no pull failed and no push was repeated twice while nodes were rolled', load.failures);
   load.strict = false;
-  while (elapsed() < 1) await fault(random, nodes, start, database);
+  while (elapsed() < 1) await fault(random, nodes, start, database, s3);
   load.over = true;
   await Promise.all(working);
   verdict('no pull failed while nodes were killed, frozen and rolled and Postgres was away', load.failures);
@@ -99,8 +104,11 @@ async function chaos(haproxy: string): Promise<void> {
     const code = await registry.stop();
     if (code !== 0) load.failures.push(`a node ended with ${code}`);
   }
-  await compareStore(load, store);
-  verdict('the store alone holds them, and what was deleted is not there', load.failures);
+  if (s3 === undefined) {
+    await compareStore(load, path.join(root, 'store'));
+    verdict('the store alone holds them, and what was deleted is not there', load.failures);
+  }
+  s3?.stop();
   await balancer.stop();
   await database.stop();
   report(load);
@@ -121,10 +129,16 @@ async function fault(
   nodes: Place[],
   start: (port: number) => Promise<RunningRegistry>,
   database: ChaosDatabase,
+  s3: ChaosS3 | undefined,
 ): Promise<void> {
   const node = random.pick(nodes);
   const share = random.next();
-  if (share < 0.35) {
+  if (s3 !== undefined && share < 0.2) {
+    count('S3 busy');
+    s3.busy(true);
+    await sleep(random.between(500, longestBusyMs));
+    s3.busy(false);
+  } else if (share < 0.4) {
     count('killed');
     await node.registry.kill();
     await sleep(random.between(200, 3_000));
@@ -152,7 +166,7 @@ async function reread(load: Load, port: number): Promise<void> {
 }
 
 async function compareStore(load: Load, store: string): Promise<void> {
-  const { repositories, problems } = await readStore(path.resolve(store));
+  const { repositories, problems } = await readStore(store);
   load.failures.push(...problems);
   for (const { repository, tag, digest, tagState } of load.images) {
     const found = repositories.get(repository)?.tags.get(tag);
@@ -199,7 +213,7 @@ if ('missing' in haproxy) {
   process.exit(75);
 }
 const since = performance.now();
-console.log(`chaos: seed ${seed}, ${seconds} s, engine ${values.engine}`);
+console.log(`chaos: seed ${seed}, ${seconds} s, engine ${values.engine}, store ${values.store}`);
 try {
   await chaos(haproxy.path);
 } catch (error) {
