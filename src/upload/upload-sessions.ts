@@ -197,6 +197,8 @@ export class ActiveUpload {
     try {
       await this.receive();
       const { state, held } = await this.writer.end();
+      // Hashing takes the held bytes away for a while, and the view of them with it.
+      const size = held?.byteLength;
       // Only now does the client say that it wants another algorithm: what is stored is read back, which on some stores only a whole object can be.
       const known = held !== undefined || algorithmOf(digest) === state.algorithm;
       if (known) this.compare(digest, await this.digestOf(state, held, algorithmOf(digest)));
@@ -204,9 +206,8 @@ export class ActiveUpload {
       if (held === undefined) await this.writer.complete(await this.finalParts(state));
       if (!known) this.compare(digest, await this.digestOfStored(state, algorithmOf(digest)));
       linking = true;
-      const size = held === undefined ? state.stored : held.byteLength;
       const small = held === undefined ? undefined : this.writer.held;
-      await linkUpload(this.uploads.journal, this.session.repository, digest, { session: this.session, size, small });
+      await linkUpload(this.uploads.journal, this.session.repository, digest, { session: this.session, size: size ?? state.stored, small });
     } catch (error) {
       await this.keep(error, linking);
       throw this.asClientError(error);
