@@ -5,8 +5,8 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
-import { openLinks } from './blob/link-queries.js';
 import { childEnvironment, type Config } from './config/config.js';
+import { Availability } from './database/availability.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
 import { asRegistryError, isConnectionLoss } from './database/failures.js';
 import { migrate } from './database/migrate.js';
@@ -22,13 +22,12 @@ import { heartbeatMs, joinCluster } from './jobs/membership.js';
 import { runPeriodically, type Periodic } from './jobs/periodic.js';
 import type { Journal } from './journal/write-entries.js';
 import { ManifestCache } from './manifest/manifest-cache.js';
-import { openManifestReads } from './manifest/manifest-queries.js';
 import { ReceiveBudget } from './manifest/receive-budget.js';
 import { countCluster } from './observe/cluster-metrics.js';
 import type { Log } from './observe/log.js';
 import { getMetrics, metricsElsewhere, serveMetrics } from './observe/metrics-endpoint.js';
 import { Metrics } from './observe/metrics.js';
-import { countBatches, countBuild, countHashing, countManifestCache, countUploads } from './observe/node-metrics.js';
+import { countAvailability, countBatches, countBuild, countHashing, countManifestCache, countUploads } from './observe/node-metrics.js';
 import { observePools } from './observe/observed-pool.js';
 import { observeStore } from './observe/observed-store.js';
 import { together } from './observe/observers.js';
@@ -37,6 +36,8 @@ import { countRequests } from './observe/request-metrics.js';
 import type { Tracer } from './observe/tracer.js';
 import { RegistryError } from './oci/errors.js';
 import { openStore, openWorkers } from './open-store.js';
+import { openReads } from './reads/database-reads.js';
+import { openStoreReads } from './reads/store-reads.js';
 import { isRebuilding } from './rebuild/rebuild-queries.js';
 import { claimStore } from './storage/owner.js';
 import type { ServiceManager } from './supervision/service-manager.js';
@@ -79,8 +80,20 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       log.warn(`hashing with hash-wasm, at about a quarter of the speed: ${addonProblem() ?? 'as configured'}`);
     const workers = openWorkers(config, clock, onHashed);
     closers.push(() => workers.close());
-    const { database, place, embedded } = await connect(config, log, onFatal, service, closers);
+    const { database, place, embedded } = await connect(config, log, onFatal, service, closers, (error) => {
+      log.debug({ err: error }, 'a database connection was lost');
+      availability.suspect();
+    });
     const store = observeStore(await openStore(config, workers, embedded), metrics, tracer);
+    const availability = new Availability({
+      probe: () => database.reads.query('SELECT 1'),
+      onLost: (reason) => {
+        database.reconnect();
+        log.error(`the database is away, so pulls are served from the store and nothing can be pushed: ${reason}`);
+      },
+      onRecovered: (awayMs) => log.info(`the database is back after ${Math.round(awayMs / 100) / 10} s`),
+    });
+    closers.push(() => Promise.resolve(availability.close()));
     observePools({ reads: database.reads, writes: database.writes }, metrics, tracer);
     const membership = await joinCluster(database.writes, version, embedded);
     closers.push(() => membership.leave());
@@ -91,11 +104,11 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const { rows } = await database.writes.query<{ id: string }>('SELECT id FROM cluster');
     await claimStore(store, rows[0]?.id ?? '');
 
-    const journal: Journal = { writes: database.writes, store, node: membership, active: new Set() };
+    const journal: Journal = { writes: availability.guardWrites(database.writes), store, node: membership, active: new Set() };
     // What a node before this one left in doubt is decided before anybody asks.
     const onExpiryError = (error: unknown): void => log.error({ err: error }, 'a pending write could not be ended');
     await expireWrites(journal, onExpiryError).catch(onExpiryError);
-    const jobs = startJobs(config, log, journal, () => membership.beat());
+    const jobs = startJobs(config, log, journal, availability, () => membership.beat());
     closers.push(() => Promise.all(jobs.map((job) => job.stop())));
 
     let draining = false;
@@ -107,12 +120,13 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     countUploads(metrics, buffers, progress);
     countManifestCache(metrics, cache);
     countCluster(metrics, database.reads);
+    countAvailability(metrics, availability);
+    const reads = openReads(database.reads, availability, openStoreReads(store, cache), batches);
     const handler = createHandler({
       uploads: { journal, hasher, hashBuffer: (task) => workers.hashBuffer(task), buffers, progress },
-      blobs: { links: openLinks(database.reads, batches), store },
+      blobs: { reads, store },
       manifests: {
-        manifests: openManifestReads(database.reads, batches),
-        reads: database.reads,
+        reads,
         cache,
         journal,
         hasher,
@@ -120,11 +134,14 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
         limits: { maxSizeBytes: config.manifests.max_size, sparse: config.manifests.sparse },
       },
       health: {
-        async check() {
-          if (draining) throw new Error('draining');
-          await database.reads.query('SELECT 1');
+        get draining() {
+          return draining;
+        },
+        get degraded() {
+          return availability.reason;
         },
       },
+      availability,
       deleteEnabled: config.delete.enabled,
       allowedOrigins: new Set(config.server.allowed_origins),
       metrics: config.server.metrics.port === undefined ? (request) => getMetrics(metrics, request) : metricsElsewhere,
@@ -166,6 +183,7 @@ async function connect(
   onFatal: (reason: string) => void,
   service: ServiceManager,
   closers: (() => Promise<unknown>)[],
+  onLoss: (error: Error) => void,
 ): Promise<Connected> {
   const open = async (connection: Connection): Promise<Database> => {
     await service.during('migrating the database', migrate(connection)).catch((error: unknown) => {
@@ -174,7 +192,7 @@ async function connect(
         cause: error,
       });
     });
-    const database = openDatabase(connection, (error) => log.warn({ err: error }, 'a database connection was lost'));
+    const database = openDatabase(connection, onLoss);
     closers.push(() => database.close());
     return database;
   };
@@ -196,12 +214,16 @@ async function connect(
   return { database: await open(postgres.connection), place: `embedded ${dataDirectory}`, embedded: true };
 }
 
-function startJobs(config: Config, log: Log, journal: Journal, beat: () => Promise<void>): Periodic[] {
+function startJobs(config: Config, log: Log, journal: Journal, availability: Availability, beat: () => Promise<void>): Periodic[] {
   const job = (name: string, intervalMs: number, work: () => Promise<unknown>): Periodic => {
     const periodic = runPeriodically(
       intervalMs,
-      async () => void (await work()),
-      (error) => log.error({ err: error, job: name }, 'a job failed'),
+      async () => {
+        if (!availability.degraded) await work();
+      },
+      (error) => {
+        if (!availability.degraded) log.error({ err: error, job: name }, 'a job failed');
+      },
     );
     periodic.poke();
     return periodic;

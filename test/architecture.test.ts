@@ -30,6 +30,14 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   worker: ['oci/'],
   supervision: [],
   journal: ['oci/', 'database/', 'storage/'],
+  reads: [
+    'oci/',
+    'database/',
+    'storage/blob-store',
+    'storage/keys',
+    'type:manifest/manifest-cache',
+    ...domains.map((domain) => `${domain}/*-queries`),
+  ],
   observe: [
     'oci/',
     'database/',
@@ -60,6 +68,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
         'storage/blob-store',
         'storage/keys',
         'type:worker/hash',
+        'type:reads/metadata-reads',
         'http/contract',
         'http/byte-range',
         'http/conditional',

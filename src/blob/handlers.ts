@@ -10,11 +10,12 @@ import { RegistryError } from '../oci/errors.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { deletionTemplate, linkPrefix } from '../storage/keys.js';
-import { commitLinkDeletion, prepareLinkDeletion, type Links } from './link-queries.js';
+import type { MetadataReads } from '../reads/metadata-reads.js';
+import { commitLinkDeletion, prepareLinkDeletion } from './link-queries.js';
 import { multipartBody } from './multipart-body.js';
 
 export interface BlobReads {
-  readonly links: Links;
+  readonly reads: MetadataReads;
   readonly store: BlobStore;
 }
 
@@ -24,8 +25,8 @@ export interface BlobPath {
 }
 
 /** end-2: GET and HEAD /v2/<name>/blobs/<digest>. Answers 404 BLOB_UNKNOWN unless this repository is linked to the digest. */
-export async function getBlob({ links, store }: BlobReads, request: Request, { repository, digest }: BlobPath): Promise<Reply> {
-  const blob = await links.find({ repository, digest });
+export async function getBlob({ reads, store }: BlobReads, request: Request, { repository, digest }: BlobPath): Promise<Reply> {
+  const blob = await reads.links.find({ repository, digest });
   if (blob === undefined) throw blobUnknown(digest);
   const headers = {
     'Content-Type': 'application/octet-stream',

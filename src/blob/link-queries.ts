@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { BatchedRead, type WatchBatches } from '../database/batched-read.js';
+import { BatchedRead, type Elsewhere, type WatchBatches } from '../database/batched-read.js';
 import { digestsToColumn, digestToColumn, namesToColumn } from '../database/columns.js';
 import type { Queryer } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
@@ -9,7 +9,7 @@ import type { RepositoryName } from '../oci/repository-name.js';
 import { dataKey, linkPrefix, linkTemplate } from '../storage/keys.js';
 
 export interface LinkedBlob {
-  /** Where in the store its data are. */
+  /** Of the store's object that has the bytes. */
   readonly key: string;
   readonly size: number;
 }
@@ -19,24 +19,30 @@ export interface LinkKey {
   readonly digest: Digest;
 }
 
-export type Links = BatchedRead<LinkKey, LinkedBlob | undefined>;
-
 /** Which data a repository's digest is read from; undefined when the repository is not linked to it. */
-export function openLinks(reads: Queryer, watch?: WatchBatches): Links {
-  return new BatchedRead(async (keys) => {
-    const { rows } = await reads.query<[position: number, uuid: string, size: string, key: string | null]>({
-      name: 'find-links',
-      text: `SELECT k.i::int, b.uuid, b.size, b.key FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
+export function openLinks(
+  reads: Queryer,
+  watch?: WatchBatches,
+  elsewhere?: Elsewhere<LinkKey, LinkedBlob | undefined>,
+): BatchedRead<LinkKey, LinkedBlob | undefined> {
+  return new BatchedRead(
+    async (keys) => {
+      const { rows } = await reads.query<[position: number, uuid: string, size: string, key: string | null]>({
+        name: 'find-links',
+        text: `SELECT k.i::int, b.uuid, b.size, b.key FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
              JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
              JOIN repository_blobs rb ON rb.repository_id = r.id AND rb.digest = k.digest
              JOIN blobs b ON b.digest = rb.digest AND b.uuid = rb.uuid AND NOT b.damaged`,
-      values: [namesToColumn(keys.map((key) => key.repository)), digestsToColumn(keys.map((key) => key.digest))],
-      rowMode: 'array',
-    });
-    const found: (LinkedBlob | undefined)[] = Array.from({ length: keys.length });
-    for (const [position, uuid, size, key] of rows) found[position - 1] = { key: key ?? dataKey(uuid), size: Number(size) };
-    return found;
-  }, watch?.('links'));
+        values: [namesToColumn(keys.map((key) => key.repository)), digestsToColumn(keys.map((key) => key.digest))],
+        rowMode: 'array',
+      });
+      const found: (LinkedBlob | undefined)[] = Array.from({ length: keys.length });
+      for (const [position, uuid, size, key] of rows) found[position - 1] = { key: key ?? dataKey(uuid), size: Number(size) };
+      return found;
+    },
+    watch?.('links'),
+    elsewhere,
+  );
 }
 
 export interface PreparedLink {

@@ -1,10 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-/**
- * Reads that are asked in the same turn of the event loop share one query. A batch always begins after its requests arrived, so an answer is
- * never older than its question: no cache, and every node reads what any node wrote.
- */
 /** Who wants to know of batches. */
 export interface BatchWatch {
   /** A batch begins. */
@@ -16,16 +12,29 @@ export interface BatchWatch {
 /** By the name of the read. */
 export type WatchBatches = (read: string) => BatchWatch;
 
+/** Answers a key of a batch that failed, or rejects with that failure. */
+export type Elsewhere<Key, Value> = (key: Key, failure: unknown) => Promise<Value>;
+
+/**
+ * Reads that are asked in the same turn of the event loop share one query. A batch always begins after its requests arrived, so an answer is
+ * never older than its question: no cache, and every node reads what any node wrote.
+ */
 export class BatchedRead<Key, Value> {
   private waiting: { key: Key; resolve: (value: Value) => void; reject: (error: unknown) => void }[] = [];
   private inFlight = 0;
   private scheduled = false;
   private readonly run: (keys: readonly Key[]) => Promise<readonly Value[]>;
   private readonly watch: BatchWatch | undefined;
+  private readonly elsewhere: Elsewhere<Key, Value>;
 
   /** `run` answers every key at its own index. */
-  constructor(run: (keys: readonly Key[]) => Promise<readonly Value[]>, watch?: BatchWatch) {
+  constructor(
+    run: (keys: readonly Key[]) => Promise<readonly Value[]>,
+    watch?: BatchWatch,
+    elsewhere: Elsewhere<Key, Value> = (_key, failure) => Promise.reject(failure),
+  ) {
     this.run = run;
+    this.elsewhere = elsewhere;
     this.watch = watch;
   }
 
@@ -58,7 +67,7 @@ export class BatchedRead<Key, Value> {
       const values = await this.run(batch.map(({ key }) => key));
       for (let index = 0; index < batch.length; index++) batch[index]?.resolve(values[index] as Value);
     } catch (error) {
-      for (const { reject } of batch) reject(error);
+      for (const { key, resolve, reject } of batch) this.elsewhere(key, error).then(resolve, reject);
     } finally {
       this.inFlight--;
       if (this.waiting.length > 0) this.schedule();

@@ -14,7 +14,9 @@ export const sqlState = {
 
 /** Foreign key, deadlock, serialization, lock timeout: what a concurrent writer may cause and a new attempt cures. */
 const transient = new Set(['23503', '40P01', '40001', '55P03', sqlState.startAgain]);
-const lostConnection = /^(08|57P0)|^(ECONN|EPIPE|ENOENT|ETIMEDOUT|EHOSTUNREACH)/;
+const lostConnection = /^(08|57P0)|^(ECONN|EPIPE|ENOENT|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH)/;
+/** Of the server as a whole, not of the statement: no connection, no access, no resources, an operator, the machine, a defect. */
+const serverFailure = /^(08|25006|28|3D|53|57|58|XX)/;
 const lostConnectionMessage =
   /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Query read timeout)/;
 const retryAfterSeconds = '5';
@@ -31,6 +33,22 @@ export function isTransient(error: unknown): boolean {
 /** True when Postgres may or may not have done what it was asked. */
 export function isConnectionLoss(error: unknown): boolean {
   return error instanceof Error && (lostConnection.test(sqlStateOf(error) ?? '') || lostConnectionMessage.test(error.message));
+}
+
+/** The database is not asked, or was lost while it was. */
+export class DatabaseAway extends Error {
+  override readonly name = 'DatabaseAway';
+  /** Of the class that SQL has for lost connections: what was asked may or may not have been done. */
+  readonly code = '08006';
+
+  constructor(reason: string) {
+    super(`the database is away: ${reason}`);
+  }
+}
+
+/** True when it is no fault of the statement: a read that fails like this can be answered from the store. */
+export function isDatabaseAway(error: unknown): boolean {
+  return isConnectionLoss(error) || serverFailure.test(sqlStateOf(error) ?? '');
 }
 
 /** The disk of the store, or of Postgres. */

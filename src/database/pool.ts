@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { Pool, type ClientBase, type ClientConfig } from 'pg';
+import type { Socket } from 'node:net';
+import { Pool, type ClientBase, type ClientConfig, type PoolClient } from 'pg';
 
 /** A pool, or one connection that holds a transaction: whatever can run a statement. */
 export type Queryer = Pick<Pool, 'query'> | Pick<ClientBase, 'query'>;
@@ -10,6 +11,8 @@ export type Queryer = Pick<Pool, 'query'> | Pick<ClientBase, 'query'>;
 export interface Database {
   readonly reads: Pool;
   readonly writes: Pool;
+  /** Gives up all connections: those that a network has forgotten would stay silent. */
+  reconnect(): void;
   close(): Promise<void>;
 }
 
@@ -17,9 +20,8 @@ export type Connection = string | { readonly host: string; readonly port: number
 
 const readConnections = 3;
 const writeConnections = 16;
-const connectTimeoutMs = 10_000;
-/** Longer than any statement may take: a server that vanished without a word is given up. */
-const queryTimeoutMs = 40_000;
+/** Longer than any statement may take: a server that vanished without a word is given up. Who reads does not wait that long (availability.ts); this gives its connection up. */
+const timeouts = { reads: { connectMs: 3_000, queryMs: 4_000 }, writes: { connectMs: 10_000, queryMs: 40_000 } } as const;
 
 /** Session settings of every connection: nothing may hold a lock for long, and a half-dead peer is noticed. */
 const sessionOptions = [
@@ -41,27 +43,36 @@ export function openDatabase(connection: Connection, onError: (error: Error) => 
   const onLoss = (error: Error): void => {
     if (!closing) onError(error);
   };
-  const open = (max: number, name: string): Pool => {
+  const open = (max: number, name: 'reads' | 'writes'): Pool => {
     const pool = new Pool({
       ...clientOptions(connection),
       max,
       application_name: `ha-registry ${name}`,
       options: sessionOptions,
       keepAlive: true,
-      connectionTimeoutMillis: connectTimeoutMs,
-      query_timeout: queryTimeoutMs,
+      connectionTimeoutMillis: timeouts[name].connectMs,
+      query_timeout: timeouts[name].queryMs,
       idleTimeoutMillis: 0,
     });
     // Without these listeners a Postgres that stops would end the process.
     pool.on('error', onLoss);
-    pool.on('connect', (client) => client.on('error', onLoss));
+    pool.on('connect', (client) => {
+      client.on('error', onLoss);
+      clients.add(client);
+    });
+    pool.on('remove', (client) => clients.delete(client));
     return pool;
   };
+  const clients = new Set<PoolClient>();
   const reads = open(readConnections, 'reads');
   const writes = open(writeConnections, 'writes');
   return {
     reads,
     writes,
+    reconnect() {
+      // Without a goodbye, which nobody might take; the pools see that they are gone.
+      for (const client of clients) (client as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
+    },
     async close() {
       closing = true;
       await Promise.allSettled([reads.end(), writes.end()]);

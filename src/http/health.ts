@@ -5,8 +5,10 @@ import type { Reply } from './contract.js';
 
 /** What the probes are told. */
 export interface Health {
-  /** Resolves when the node can serve; rejects with the reason when not. */
-  check(): Promise<void>;
+  /** True from the first sign that the node is to end. */
+  readonly draining: boolean;
+  /** Why nothing but pulls is served; undefined when all is well. */
+  readonly degraded: string | undefined;
 }
 
 const json = { 'Content-Type': 'application/json' };
@@ -21,13 +23,12 @@ export function getLivez(): Reply {
   return { status: 200, headers: json, body: '{"status":"alive"}' };
 }
 
-/** The node serves: it is not draining, and its database answers. */
-export async function getReadyz(health: Health): Promise<Reply> {
-  try {
-    await health.check();
-    return { status: 200, headers: json, body: '{"status":"ready"}' };
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    return { status: 503, headers: { ...json, 'Retry-After': '2' }, body: JSON.stringify({ status: 'not ready', reason }) };
-  }
+/** The node serves. One that has lost its database is ready all the same, since it serves pulls. */
+export function getReadyz({ draining, degraded }: Health): Reply {
+  if (draining) return { status: 503, headers: { ...json, 'Retry-After': '2' }, body: '{"status":"not ready","reason":"draining"}' };
+  return {
+    status: 200,
+    headers: json,
+    body: JSON.stringify(degraded === undefined ? { status: 'ready' } : { status: 'degraded', reason: degraded }),
+  };
 }

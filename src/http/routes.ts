@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { deleteBlob, getBlob, type BlobReads } from '../blob/handlers.js';
+import type { Availability } from '../database/availability.js';
+import { DatabaseAway, unavailable } from '../database/failures.js';
 import { deleteManifest, getManifest, putManifest, type ManifestParts } from '../manifest/handlers.js';
 import { errorBody, RegistryError } from '../oci/errors.js';
 import { getReferrers } from '../referrer/handlers.js';
@@ -19,6 +21,7 @@ export interface Registry {
   readonly blobs: BlobReads;
   readonly manifests: ManifestParts;
   readonly health: Health;
+  readonly availability: Pick<Availability, 'degraded' | 'reason'>;
   readonly metrics: Handler;
   readonly deleteEnabled: boolean;
   readonly allowedOrigins: ReadonlySet<string>;
@@ -98,7 +101,15 @@ function dispatch(registry: Registry, request: Request): Promise<Reply> | Reply 
     const { DELETE: _disabled, ...enabled } = methods;
     throw new RegistryError('UNSUPPORTED', 'deletion is disabled (delete.enabled)', { headers: { Allow: allowed(enabled) } });
   }
+  if (registry.availability.degraded && needsDatabase(request, path)) {
+    throw unavailable('nothing can be pushed or deleted at the moment; pulls go on', new DatabaseAway(registry.availability.reason ?? ''));
+  }
   return endpoint(registry, request, path, request.query === '' ? noQuery : new URLSearchParams(request.query));
+}
+
+/** Everything but pulls: also where an upload stands is known to the database alone. */
+function needsDatabase({ method }: Request, { kind }: Resource): boolean {
+  return kind === 'session' || (method !== 'GET' && method !== 'HEAD');
 }
 
 const noQuery = new URLSearchParams();
@@ -111,7 +122,8 @@ function allowed(methods: object): string {
 function errorReply(registry: Registry, request: Request, error: unknown): Reply {
   const json: Headers = { 'Content-Type': 'application/json' };
   if (error instanceof RegistryError) {
-    if (error.status >= 500) registry.onFailure(error, request);
+    // That the database is away is told once, not by each request that needed it.
+    if (error.status >= 500 && !(error.cause instanceof DatabaseAway)) registry.onFailure(error, request);
     // With it an operator finds the line in the log that has the cause.
     const detail = error.detail ?? (error.status >= 500 ? { requestId: request.id } : undefined);
     return { status: error.status, headers: { ...json, ...error.headers }, body: errorBody(error.code, error.message, detail) };

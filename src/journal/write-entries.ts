@@ -2,15 +2,15 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { setTimeout as delay } from 'node:timers/promises';
-import type pg from 'pg';
 import { asRegistryError, isConnectionLoss, isTransient, sqlState, sqlStateOf, unavailable } from '../database/failures.js';
+import type { Queryer } from '../database/pool.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { entryKey, type KeyTemplate } from '../storage/keys.js';
 import { abandonOwnWrite, deleteTrash } from './journal-queries.js';
 
 /** What writing needs: the write pool, the store, and which node writes. */
 export interface Journal {
-  readonly writes: pg.Pool;
+  readonly writes: Queryer;
   readonly store: BlobStore;
   readonly node: { readonly id: string };
   /** Sequences that are being written now. What else is pending in this node's name is of unknown outcome. */

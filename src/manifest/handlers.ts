@@ -1,8 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { isConnectionLoss, unavailable } from '../database/failures.js';
-import type { Queryer } from '../database/pool.js';
 import { isNotModified } from '../http/conditional.js';
 import { BodyTooLarge, type Headers, type Reply, type Request } from '../http/contract.js';
 import { writeEntries, type Journal } from '../journal/write-entries.js';
@@ -15,19 +13,13 @@ import { deletionTemplate, manifestPrefix, tagPrefix } from '../storage/keys.js'
 import { deleteTag } from '../tag/delete-tag.js';
 import type { Hasher } from '../worker/hash.js';
 import type { ManifestCache } from './manifest-cache.js';
-import {
-  commitManifestDeletion,
-  findManifestBytes,
-  prepareManifestDeletion,
-  type FoundManifest,
-  type ManifestReads,
-} from './manifest-queries.js';
+import type { MetadataReads } from '../reads/metadata-reads.js';
+import { commitManifestDeletion, prepareManifestDeletion, type FoundManifest } from './manifest-queries.js';
 import { pushManifest } from './push-manifest.js';
 import type { ReceiveBudget } from './receive-budget.js';
 
 export interface ManifestParts {
-  readonly manifests: ManifestReads;
-  readonly reads: Queryer;
+  readonly reads: MetadataReads;
   readonly cache: ManifestCache;
   readonly journal: Journal;
   readonly hasher: Hasher;
@@ -45,10 +37,10 @@ const mostTags = 100;
 
 /** end-3: GET and HEAD /v2/<name>/manifests/<reference>. The stored bytes, whatever the client accepts. */
 export async function getManifest(parts: ManifestParts, request: Request, { repository, reference }: ManifestPath): Promise<Reply> {
-  const { manifests } = parts;
+  const { reads } = parts;
   const found = await (reference.tag === undefined
-    ? manifests.byDigest.find({ repository, digest: reference.digest })
-    : manifests.byTag.find({ repository, tag: reference.tag }));
+    ? reads.manifestsByDigest.find({ repository, digest: reference.digest })
+    : reads.manifestsByTag.find({ repository, tag: reference.tag }));
   if (found === undefined) throw manifestUnknown(reference);
   const headers = {
     'Content-Type': found.mediaType,
@@ -58,7 +50,7 @@ export async function getManifest(parts: ManifestParts, request: Request, { repo
     'Cache-Control': reference.tag === undefined ? 'max-age=31536000, immutable' : 'no-cache',
   };
   if (isNotModified(request, found.digest)) return { status: 304, headers };
-  return { status: 200, headers, body: found.text ?? (await largeManifest(parts, repository, reference, found)) };
+  return { status: 200, headers, body: found.content ?? (await largeManifest(parts, repository, reference, found)) };
 }
 
 /** end-7: PUT /v2/<name>/manifests/<reference>, with ?tag= for further tags of a push by digest. */
@@ -115,9 +107,7 @@ async function largeManifest(
 ): Promise<Uint8Array> {
   const cached = cache.get(digest);
   if (cached !== undefined) return cached;
-  const bytes = await findManifestBytes(reads, repository, digest).catch((error: unknown) => {
-    throw isConnectionLoss(error) ? unavailable('the database cannot serve this request now', error) : error;
-  });
+  const bytes = await reads.findManifestBytes(repository, digest);
   // It may have been deleted since it was found.
   if (bytes === undefined) throw manifestUnknown(reference);
   cache.set(digest, bytes);

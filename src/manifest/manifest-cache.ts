@@ -1,15 +1,13 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { Digest } from '../oci/digest.js';
-
 /**
- * Bytes of manifests by digest, which never change. Whether a repository has the manifest is asked of Postgres each time; only the bytes are spared.
+ * Bytes that never change: of manifests by digest, of their objects in the store by key. Whether a repository has them is asked each time; only the bytes are spared.
  * The least recently used go first.
  */
 export class ManifestCache {
   private readonly budgetBytes: number;
-  private readonly entries = new Map<Digest, Uint8Array>();
+  private readonly entries = new Map<string, Uint8Array>();
   heldBytes = 0;
   hits = 0;
   misses = 0;
@@ -18,21 +16,21 @@ export class ManifestCache {
     this.budgetBytes = budgetBytes;
   }
 
-  get(digest: Digest): Uint8Array | undefined {
-    const bytes = this.entries.get(digest);
+  get(name: string): Uint8Array | undefined {
+    const bytes = this.entries.get(name);
     if (bytes === undefined) {
       this.misses++;
       return undefined;
     }
     this.hits++;
-    this.entries.delete(digest);
-    this.entries.set(digest, bytes);
+    this.entries.delete(name);
+    this.entries.set(name, bytes);
     return bytes;
   }
 
-  set(digest: Digest, bytes: Uint8Array): void {
-    if (bytes.byteLength > this.budgetBytes / 4 || this.entries.has(digest)) return;
-    this.entries.set(digest, bytes);
+  set(name: string, bytes: Uint8Array): void {
+    if (bytes.byteLength > this.budgetBytes / 4 || this.entries.has(name)) return;
+    this.entries.set(name, bytes);
     this.heldBytes += bytes.byteLength;
     for (const [oldest, { byteLength }] of this.entries) {
       if (this.heldBytes <= this.budgetBytes) return;

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { BatchedRead, type WatchBatches } from '../database/batched-read.js';
+import { BatchedRead, type Elsewhere, type WatchBatches } from '../database/batched-read.js';
 import { digestFromText, digestsToColumn, digestToColumn, namesToColumn } from '../database/columns.js';
 import type { Queryer } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
@@ -15,13 +15,18 @@ export interface FoundManifest {
   readonly digest: Digest;
   readonly mediaType: string;
   readonly size: number;
-  /** The bytes as text (a manifest is UTF-8) when they are few; otherwise `readManifest` has them. */
-  readonly text: string | undefined;
+  /** Where they came along with the answer; Postgres gives them as text, since a manifest is UTF-8. Otherwise `findManifestBytes` has them. */
+  readonly content: string | Uint8Array | undefined;
 }
 
-export interface ManifestReads {
-  readonly byTag: BatchedRead<{ readonly repository: RepositoryName; readonly tag: Tag }, FoundManifest | undefined>;
-  readonly byDigest: BatchedRead<{ readonly repository: RepositoryName; readonly digest: Digest }, FoundManifest | undefined>;
+export interface TagKey {
+  readonly repository: RepositoryName;
+  readonly tag: Tag;
+}
+
+export interface ManifestKey {
+  readonly repository: RepositoryName;
+  readonly digest: Digest;
 }
 
 /** Up to here the bytes come along with the answer; larger ones are worth remembering in memory instead. */
@@ -35,31 +40,49 @@ const columns = `k.i::int, m.media_type, octet_length(m.bytes), CASE WHEN octet_
 /**
  * hot: bench/manifests.ts. OFFSET 0 keeps each look-up one descent of its own index, whatever the planner believes of the tables: with the plain join it scanned all
  * tags of a repository, and a batch of 32 took 1.4 ms instead of 0.2. Both read what is committed when the batch begins; nothing is remembered. */
-export function openManifestReads(reads: Queryer, watch?: WatchBatches): ManifestReads {
+export function openManifestReads(
+  reads: Queryer,
+  watch?: WatchBatches,
+  elsewhere?: {
+    readonly byTag: Elsewhere<TagKey, FoundManifest | undefined>;
+    readonly byDigest: Elsewhere<ManifestKey, FoundManifest | undefined>;
+  },
+): {
+  readonly byTag: BatchedRead<TagKey, FoundManifest | undefined>;
+  readonly byDigest: BatchedRead<ManifestKey, FoundManifest | undefined>;
+} {
   return {
-    byTag: new BatchedRead(async (keys) => {
-      const { rows } = await reads.query<Row>({
-        name: 'find-manifests-by-tag',
-        text: `SELECT ${columns}, m.digest::text FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k(name, tag, i)
+    byTag: new BatchedRead(
+      async (keys) => {
+        const { rows } = await reads.query<Row>({
+          name: 'find-manifests-by-tag',
+          text: `SELECT ${columns}, m.digest::text FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k(name, tag, i)
                JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
                JOIN LATERAL (SELECT digest FROM tags WHERE repository_id = r.id AND name = k.tag OFFSET 0) t ON true
                JOIN manifests m ON m.repository_id = r.id AND m.digest = t.digest`,
-        values: [namesToColumn(keys.map((key) => key.repository)), namesToColumn(keys.map((key) => key.tag))],
-        rowMode: 'array',
-      });
-      return inOrder(rows, keys.length, (row) => digestFromText(row[4]));
-    }, watch?.('manifests-by-tag')),
-    byDigest: new BatchedRead(async (keys) => {
-      const { rows } = await reads.query<Row>({
-        name: 'find-manifests-by-digest',
-        text: `SELECT ${columns} FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
+          values: [namesToColumn(keys.map((key) => key.repository)), namesToColumn(keys.map((key) => key.tag))],
+          rowMode: 'array',
+        });
+        return inOrder(rows, keys.length, (row) => digestFromText(row[4]));
+      },
+      watch?.('manifests-by-tag'),
+      elsewhere?.byTag,
+    ),
+    byDigest: new BatchedRead(
+      async (keys) => {
+        const { rows } = await reads.query<Row>({
+          name: 'find-manifests-by-digest',
+          text: `SELECT ${columns} FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
                JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
                JOIN manifests m ON m.repository_id = r.id AND m.digest = k.digest`,
-        values: [namesToColumn(keys.map((key) => key.repository)), digestsToColumn(keys.map((key) => key.digest))],
-        rowMode: 'array',
-      });
-      return inOrder(rows, keys.length, (_row, index) => (keys[index] as (typeof keys)[number]).digest);
-    }, watch?.('manifests-by-digest')),
+          values: [namesToColumn(keys.map((key) => key.repository)), digestsToColumn(keys.map((key) => key.digest))],
+          rowMode: 'array',
+        });
+        return inOrder(rows, keys.length, (_row, index) => (keys[index] as (typeof keys)[number]).digest);
+      },
+      watch?.('manifests-by-digest'),
+      elsewhere?.byDigest,
+    ),
   };
 }
 
@@ -67,7 +90,7 @@ function inOrder(rows: Row[], count: number, digestOf: (row: Row, index: number)
   const found: (FoundManifest | undefined)[] = Array.from({ length: count });
   for (const row of rows) {
     const [position, mediaType, size, text] = row;
-    found[position - 1] = { digest: digestOf(row, position - 1), mediaType, size, text: text ?? undefined };
+    found[position - 1] = { digest: digestOf(row, position - 1), mediaType, size, content: text ?? undefined };
   }
   return found;
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What a node's parts tell of themselves when somebody scrapes. */
+import type { Availability } from '../database/availability.js';
 import type { WatchBatches } from '../database/batched-read.js';
 import type { ManifestCache } from '../manifest/manifest-cache.js';
 import type { BufferPool } from '../upload/buffer-pool.js';
@@ -46,6 +47,15 @@ export function countManifestCache(metrics: Metrics, cache: ManifestCache): void
     { labels: { result: 'miss' }, value: cache.misses },
   ]);
   metrics.gauge('registry_manifest_cache_bytes', 'Bytes of manifests in memory.', () => cache.heldBytes);
+}
+
+export function countAvailability(metrics: Metrics, availability: Availability): void {
+  metrics.gauge(
+    'registry_degraded',
+    '1 while the database is not asked: pulls are served from the store, and nothing can be pushed.',
+    () => (availability.degraded ? 1 : 0),
+  );
+  metrics.count('registry_database_lost_total', 'How often the database was lost.', () => availability.losses);
 }
 
 /** How many requests share a query. */

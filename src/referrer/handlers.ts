@@ -1,15 +1,14 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { Queryer } from '../database/pool.js';
 import type { Headers, Reply, Request } from '../http/contract.js';
 import { nextLink } from '../http/pagination.js';
 import { findDigest, type Digest } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
-import { listedIn, mediaTypes } from '../oci/manifest.js';
-import { referrersTag } from '../oci/reference.js';
+import { mediaTypes } from '../oci/manifest.js';
 import type { RepositoryName } from '../oci/repository-name.js';
-import { findFallbackIndex, listReferrers, type ReferrerDescriptor } from './referrer-queries.js';
+import type { MetadataReads } from '../reads/metadata-reads.js';
+import type { ReferrerDescriptor } from './referrer-queries.js';
 
 /** A client must be able to take a page as a manifest, of which 4 MiB is what all of them take. */
 const pageBytes = 3 * 1024 * 1024;
@@ -17,7 +16,7 @@ const pageReferrers = 1000;
 
 /** end-12: GET /v2/<name>/referrers/<digest>, with ?artifactType=. An empty index when there are none, or no such repository. */
 export async function getReferrers(
-  { reads }: { readonly reads: Queryer },
+  { reads }: { readonly reads: MetadataReads },
   _request: Request,
   { repository, digest }: { readonly repository: RepositoryName; readonly digest: Digest },
   query: URLSearchParams,
@@ -27,9 +26,7 @@ export async function getReferrers(
   const after = last === null ? undefined : findDigest(last);
   if (last !== null && after === undefined)
     throw new RegistryError('DIGEST_INVALID', 'last must be a digest', { detail: last.slice(0, 200) });
-  const fallback = await findFallbackIndex(reads, repository, referrersTag(digest));
-  const listed = fallback === undefined ? [] : listedIn(fallback);
-  const found = await listReferrers(reads, repository, digest, listed, { artifactType, after, limit: pageReferrers + 1 });
+  const found = await reads.listReferrers(repository, digest, { artifactType, after, limit: pageReferrers + 1 });
   const manifests = firstPage(found);
   const headers: Headers = { 'Content-Type': mediaTypes.ociIndex };
   if (artifactType !== undefined) headers['OCI-Filters-Applied'] = 'artifactType';

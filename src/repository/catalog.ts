@@ -1,29 +1,19 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { Queryer } from '../database/pool.js';
 import type { Reply, Request } from '../http/contract.js';
 import { pageOf, parsePage } from '../http/pagination.js';
+import type { MetadataReads } from '../reads/metadata-reads.js';
 
 /** GET /v2/_catalog, with ?n= and ?last=: not in the specification, but what `repo ls` and browsers ask. Repositories in the order of their bytes. */
 export async function getCatalog(
-  { reads }: { readonly reads: Queryer },
+  { reads }: { readonly reads: MetadataReads },
   _request: Request,
   _path: unknown,
   query: URLSearchParams,
 ): Promise<Reply> {
   const page = parsePage(query);
-  const repositories = await listRepositories(reads, page.last, page.limit + 1);
+  const repositories = await reads.listRepositories(page.last, page.limit + 1);
   const { elements, headers } = pageOf(repositories, page, '/v2/_catalog');
   return { status: 200, headers: { 'Content-Type': 'application/json', ...headers }, body: JSON.stringify({ repositories: elements }) };
-}
-
-async function listRepositories(reads: Queryer, last: string, limit: number): Promise<string[]> {
-  const { rows } = await reads.query<[string]>({
-    name: 'list-repositories',
-    text: 'SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2',
-    values: [last, limit],
-    rowMode: 'array',
-  });
-  return rows.map(([name]) => name);
 }

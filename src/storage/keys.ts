@@ -70,8 +70,12 @@ export function manifestTemplate(repository: RepositoryName, digest: Digest): Ke
   return `${manifestPrefix(repository, digest)}%` as KeyTemplate;
 }
 
+export function referrersPrefix(repository: RepositoryName, subject: Digest): string {
+  return `repositories/${repository}/_referrers/${digestPath(subject)}/`;
+}
+
 export function referrerTemplate(repository: RepositoryName, subject: Digest, digest: Digest): KeyTemplate {
-  return `repositories/${repository}/_referrers/${digestPath(subject)}/${algorithmOf(digest)}-${hexOf(digest)}.%` as KeyTemplate;
+  return `${referrersPrefix(repository, subject)}${algorithmOf(digest)}-${hexOf(digest)}.%` as KeyTemplate;
 }
 
 export function tagTemplate(repository: RepositoryName, tag: Tag, digest: Digest): KeyTemplate {

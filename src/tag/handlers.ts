@@ -1,22 +1,21 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { Queryer } from '../database/pool.js';
 import type { Reply, Request } from '../http/contract.js';
 import { pageOf, parsePage } from '../http/pagination.js';
 import { RegistryError } from '../oci/errors.js';
 import type { RepositoryName } from '../oci/repository-name.js';
-import { listTags } from './tag-queries.js';
+import type { MetadataReads } from '../reads/metadata-reads.js';
 
 /** end-8: GET /v2/<name>/tags/list, with ?n= and ?last=. Sorted by bytes. */
 export async function getTags(
-  { reads }: { readonly reads: Queryer },
+  { reads }: { readonly reads: MetadataReads },
   _request: Request,
   { repository }: { readonly repository: RepositoryName },
   query: URLSearchParams,
 ): Promise<Reply> {
   const page = parsePage(query);
-  const tags = await listTags(reads, repository, page.last, page.limit + 1);
+  const tags = await reads.listTags(repository, page.last, page.limit + 1);
   if (tags === undefined) throw new RegistryError('NAME_UNKNOWN', 'repository unknown', { detail: repository });
   const { elements, headers } = pageOf(tags, page, `/v2/${repository}/tags/list`);
   return {

@@ -1,0 +1,93 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import type { LinkedBlob } from '../blob/link-queries.js';
+import type { ManifestCache } from '../manifest/manifest-cache.js';
+import type { Digest } from '../oci/digest.js';
+import type { Tag } from '../oci/reference.js';
+import type { RepositoryName } from '../oci/repository-name.js';
+import type { BlobStore } from '../storage/blob-store.js';
+import { dataKey, isForeign, linkPrefix, manifestPrefix, parseEntry, tagPrefix, type Entry } from '../storage/keys.js';
+
+export interface StoredManifest {
+  readonly mediaType: string;
+  readonly bytes: Uint8Array;
+}
+
+/** What the newest entry of a prefix says, which is what counts; a deletion is an entry like any other. Every question is a LIST: nothing is remembered but what never changes. */
+export class StoreEntries {
+  readonly store: BlobStore;
+  private readonly cache: ManifestCache;
+  /** By the key of the link, which is never written again. */
+  private readonly data = new Map<string, LinkedBlob>();
+
+  constructor(store: BlobStore, cache: ManifestCache) {
+    this.store = store;
+    this.cache = cache;
+  }
+
+  async findTag(repository: RepositoryName, tag: Tag): Promise<Digest | undefined> {
+    const newest = await this.findNewest(tagPrefix(repository, tag));
+    return newest?.entry.kind === 'tag' && newest.entry.digest !== 'deleted' ? newest.entry.digest : undefined;
+  }
+
+  /** The manifest, where the repository has it. */
+  async findManifest(repository: RepositoryName, digest: Digest): Promise<StoredManifest | undefined> {
+    const prefix = manifestPrefix(repository, digest);
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const newest = await this.findNewest(prefix);
+      if (newest?.entry.kind !== 'manifest' || newest.entry.deleted) return undefined;
+      const object = this.cache.get(newest.key) ?? (await this.store.get(newest.key));
+      if (object === undefined) continue;
+      this.cache.set(newest.key, object);
+      return readManifest(newest.key, object);
+    }
+    return undefined;
+  }
+
+  async findLink(repository: RepositoryName, digest: Digest): Promise<LinkedBlob | undefined> {
+    const prefix = linkPrefix(repository, digest);
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const newest = await this.findNewest(prefix);
+      if (newest?.entry.kind !== 'link' || newest.entry.uuid === 'deleted') return undefined;
+      const known = this.data.get(newest.key);
+      if (known !== undefined) return known;
+      const key = isForeign(newest.entry.uuid) ? await this.bodyOf(newest.key) : dataKey(newest.entry.uuid);
+      if (key === undefined) continue;
+      const size = await this.store.size(key);
+      // A link counts only while its data are there.
+      if (size === undefined) return undefined;
+      const found = { key, size };
+      if (this.data.size >= mostData) this.data.clear();
+      this.data.set(newest.key, found);
+      return found;
+    }
+    return undefined;
+  }
+
+  /** Where the data of another program's store are. */
+  private async bodyOf(link: string): Promise<string | undefined> {
+    const body = await this.store.get(link);
+    return body && Buffer.from(body).toString('utf8').trim();
+  }
+
+  private async findNewest(prefix: string): Promise<{ readonly key: string; readonly entry: Entry } | undefined> {
+    const [key] = await this.store.list(prefix, { limit: 1 });
+    const entry = key === undefined ? undefined : parseEntry(key);
+    return key === undefined || entry === undefined ? undefined : { key, entry };
+  }
+}
+
+/** An entry may be superseded, and its object deleted, between the list and the look: the next list has the newer one. */
+const attempts = 3;
+/** Some 3 MB. */
+const mostData = 10_000;
+
+/** Header lines, a blank line, the exact bytes. */
+function readManifest(key: string, object: Uint8Array): StoredManifest {
+  const buffer = Buffer.from(object.buffer, object.byteOffset, object.byteLength);
+  const end = buffer.indexOf('\n\n');
+  const mediaType = /^Content-Type: (.+)$/im.exec(buffer.toString('latin1', 0, Math.max(end, 0)))?.[1];
+  if (mediaType === undefined) throw new Error(`${key} has no header that tells its media type`);
+  return { mediaType, bytes: buffer.subarray(end + 2) };
+}

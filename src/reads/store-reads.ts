@@ -1,0 +1,48 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import type { ManifestCache } from '../manifest/manifest-cache.js';
+import type { FoundManifest } from '../manifest/manifest-queries.js';
+import type { Digest } from '../oci/digest.js';
+import type { RepositoryName } from '../oci/repository-name.js';
+import type { BlobStore } from '../storage/blob-store.js';
+import { linkPrefix, manifestPrefix, tagPrefix } from '../storage/keys.js';
+import type { MetadataReads } from './metadata-reads.js';
+import { SharedLookups } from './shared-lookups.js';
+import { StoreEntries } from './store-entries.js';
+import { listStoredReferrers } from './stored-referrers.js';
+import { listStoredRepositories } from './stored-repositories.js';
+import { listStoredTags } from './stored-tags.js';
+
+/** Answers from the store alone: all that was acknowledged and not deleted since, and perhaps what is being written. */
+export function openStoreReads(store: BlobStore, cache: ManifestCache): MetadataReads {
+  const entries = new StoreEntries(store, cache);
+  const lookups = new SharedLookups();
+  const found = async (repository: RepositoryName, digest: Digest): Promise<FoundManifest | undefined> => {
+    const manifest = await entries.findManifest(repository, digest);
+    return manifest && { digest, mediaType: manifest.mediaType, size: manifest.bytes.byteLength, content: manifest.bytes };
+  };
+  return {
+    links: {
+      find: ({ repository, digest }) => lookups.find(linkPrefix(repository, digest), () => entries.findLink(repository, digest)),
+    },
+    manifestsByTag: {
+      find: ({ repository, tag }) =>
+        lookups.find(tagPrefix(repository, tag), async () => {
+          const digest = await entries.findTag(repository, tag);
+          return digest === undefined ? undefined : found(repository, digest);
+        }),
+    },
+    manifestsByDigest: {
+      find: ({ repository, digest }) => lookups.find(manifestPrefix(repository, digest), () => found(repository, digest)),
+    },
+    findManifestBytes: async (repository, digest) => (await entries.findManifest(repository, digest))?.bytes,
+    listTags: (repository, last, limit) =>
+      lookups.find(`tags ${repository} ${limit} ${last}`, () => listStoredTags(store, repository, last, limit)),
+    listRepositories: (last, limit) => lookups.find(`repositories ${limit} ${last}`, () => listStoredRepositories(store, last, limit)),
+    listReferrers: (repository, subject, filter) =>
+      lookups.find(`referrers ${repository} ${subject} ${JSON.stringify(filter)}`, () =>
+        listStoredReferrers(entries, repository, subject, filter),
+      ),
+  };
+}
