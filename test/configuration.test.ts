@@ -37,6 +37,13 @@ const badFiles: readonly (readonly [what: string, yaml: string, line: number | u
   ['a level that there is not', 'log:\n  level: loud\n', 2, 'log.level'],
   ['a list that is none', 'server:\n  allowed_origins: 5\n', 2, 'server.allowed_origins'],
   ['an origin with a path', 'server:\n  allowed_origins: https://x/\n', 2, 'server.allowed_origins'],
+  ['a proxy that is a name', 'server:\n  trusted_proxies: proxy.example\n', 2, 'server.trusted_proxies'],
+  ['a network that is too narrow', 'server:\n  trusted_proxies: [10.0.0.0/8, 10.0.0.0/33]\n', 2, 'server.trusted_proxies'],
+  ['a port for metrics past all ports', 'server:\n  metrics:\n    port: 65536\n', 3, 'server.metrics.port'],
+  ['a collector that is no URL', 'tracing:\n  endpoint: collector\n', 2, 'tracing.endpoint'],
+  ['a collector of another protocol', 'tracing:\n  endpoint: grpc://collector:4317\n', 2, 'tracing.endpoint'],
+  ['more than everything', 'tracing:\n  sample_ratio: 1.1\n', 2, 'tracing.sample_ratio'],
+  ['requests that nobody knows', 'log:\n  requests: some\n', 2, 'log.requests'],
   ['an element of a list', 'server:\n  allowed_origins:\n    - https://x\n    - 5\n', 4, 'server.allowed_origins'],
   ['a section that is a word', 'server: yes please\n', 1, 'server'],
   ['another database', 'database:\n  url: mysql://user:hunter2@host/db\n', 2, 'database.url'],
@@ -113,6 +120,15 @@ void t.test('what is right', async (t) => {
     'a value is a value, whatever it looks like',
   );
   t.strictSame(load('server:\n  allowed_origins: "*"\n').server.allowed_origins, ['*'], 'one origin needs no list');
+  for (const [given, url] of [
+    ['http://c:4318', 'http://c:4318/v1/traces'],
+    ['http://c:4318/', 'http://c:4318/v1/traces'],
+    ['https://c/else/where', 'https://c/else/where'],
+  ] as const) {
+    t.equal(load(`tracing:\n  endpoint: ${given}\n`).tracing.endpoint, url, given);
+  }
+  t.equal(load("tracing:\n  sample_ratio: '0.25'\n").tracing.sample_ratio, 0.25, 'a share from the environment');
+  t.strictSame(load('server:\n  trusted_proxies: 10.0.0.0/8\n').server.trusted_proxies, ['10.0.0.0/8'], 'one proxy needs no list');
   t.equal(load('server:\n  port: 1\n', { port: '2' }).server.port, 2, 'the command line wins');
   t.equal(load('server:\n  bind_address: 10.0.0.1\n', { host: '127.0.0.2' }).server.bind_address, '127.0.0.2', 'also for the address');
   t.strictSame(

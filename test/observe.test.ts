@@ -48,6 +48,7 @@ for (const engine of engines) {
   void t.test(`a port of its own on ${engine}`, { buffered: true }, (t) => testOwnPort(t, engine));
   void t.test(`traces on ${engine}`, { buffered: true }, (t) => testTraces(t, engine));
 }
+void t.test('a start that fails', { buffered: true }, testFailedStart);
 void t.test('a collector that hangs', { buffered: true }, testHangingCollector);
 void t.test('a collector that is not there', { buffered: true }, testAbsentCollector);
 
@@ -385,6 +386,15 @@ async function testFailure(t: Test, engine: WireNode['engine']): Promise<void> {
   t.notMatch(node.log(), /hunter2/, 'no secret');
   const errors = 'registry_database_errors_total{pool="reads",cause="other"}';
   t.equal(valueOf(await scrape(node), errors), 1);
+}
+
+async function testFailedStart(t: Test): Promise<void> {
+  const url = `postgres://user:hunter2@127.0.0.1:${await freePort()}/db?password=hunter2`;
+  const failed = startWireNode('uws', { log: { level: 'debug' }, database: { url } });
+  const told = await failed.then(stopWireNode, (error: Error) => error.message);
+  t.match(told, /"msg":"start failed"/, 'with its cause');
+  t.match(told, /database\.url/, 'and the setting');
+  t.notMatch(told, /hunter2/, 'but not the password');
 }
 
 async function testProxies(t: Test, engine: WireNode['engine']): Promise<void> {

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import { EventEmitter, once } from 'node:events';
 import { existsSync, utimesSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -58,9 +59,15 @@ async function directory(t: Test, root: string, options: FilesystemOptions): Pro
   await t.rejects(openFilesystemStore(file, options), 'a root that is no directory');
 }
 
+async function newStore(): Promise<BlobStore> {
+  return openFilesystemStore(await temporaryDirectory('claim-'), { workers, keepFreeBytes: 0 });
+}
+
+async function outcomes(claims: readonly Promise<void>[]): Promise<string[]> {
+  return (await Promise.allSettled(claims)).map(({ status }) => status);
+}
+
 void t.test('nodes that claim a new store at once', async (t) => {
-  const newStore = async () => openFilesystemStore(await temporaryDirectory('claim-'), { workers, keepFreeBytes: 0 });
-  const outcomes = async (claims: readonly Promise<void>[]) => (await Promise.allSettled(claims)).map(({ status }) => status);
   const one = await newStore();
   t.strictSame(
     await outcomes(['a', 'a', 'a'].map((id) => claimStore(one, id))),
@@ -73,13 +80,13 @@ void t.test('nodes that claim a new store at once', async (t) => {
   // Both have written their claim before either looks.
   const two = await newStore();
   let claims = 0;
-  let release = (): void => undefined;
-  const together = new Promise<void>((resolve) => (release = resolve));
+  const bothHave = new EventEmitter();
+  const together = once(bothHave, 'written');
   const held: BlobStore = Object.create(two, {
     put: {
       value: async (key: string, bytes: Uint8Array) => {
         await two.put(key, bytes);
-        if (++claims === 2) release();
+        if (++claims === 2) bothHave.emit('written');
         await together;
       },
     },

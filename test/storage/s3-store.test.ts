@@ -130,8 +130,11 @@ async function brokenStreams(t: Test, store: BlobStore, proxy: S3Proxy): Promise
   await t.rejects(read(store, 'broken/data', 0, bytes.length), 'not when nothing comes any more');
 }
 
+function completes({ method, url }: SeenRequest): boolean {
+  return method === 'POST' && url.includes('uploadId');
+}
+
 async function completing(t: Test, store: BlobStore, proxy: S3Proxy): Promise<void> {
-  const completes = ({ method, url }: SeenRequest): boolean => method === 'POST' && url.includes('uploadId');
   for (const [name, fault] of [
     ['an error in a 200', { answer: errorXml('InternalError') }],
     ['a reply that was lost', 'lose'],
