@@ -26,6 +26,7 @@ export async function startBalancer(program: string, ports: readonly number[]): 
   timeout connect 1s
   timeout client 60s
   timeout server 60s
+  timeout check 1500ms
   option redispatch 1
   retries 3
 frontend registry
