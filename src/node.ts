@@ -18,7 +18,7 @@ import { createHandler } from './http/routes.js';
 import { abortUploads } from './jobs/abort-uploads.js';
 import { emptyTrash } from './jobs/empty-trash.js';
 import { expireWrites } from './jobs/expire-writes.js';
-import { heartbeatMs, joinCluster } from './jobs/membership.js';
+import { heartbeatMs, joinCluster, type Membership } from './jobs/membership.js';
 import { runPeriodically, type Periodic } from './jobs/periodic.js';
 import type { Journal } from './journal/write-entries.js';
 import { ManifestCache } from './manifest/manifest-cache.js';
@@ -39,6 +39,7 @@ import { openStore, openWorkers } from './open-store.js';
 import { openReads } from './reads/database-reads.js';
 import { openStoreReads } from './reads/store-reads.js';
 import { isRebuilding } from './rebuild/rebuild-queries.js';
+import { ownerKey } from './storage/keys.js';
 import { claimStore } from './storage/owner.js';
 import type { ServiceManager } from './supervision/service-manager.js';
 import { BufferPool } from './upload/buffer-pool.js';
@@ -80,13 +81,16 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       log.warn(`hashing with hash-wasm, at about a quarter of the speed: ${addonProblem() ?? 'as configured'}`);
     const workers = openWorkers(config, clock, onHashed);
     closers.push(() => workers.close());
-    const { database, place, embedded } = await connect(config, log, onFatal, service, closers, (error) => {
+    const { database, place, embedded, migrateSchema } = await connect(config, log, onFatal, service, closers, (error) => {
       log.debug({ err: error }, 'a database connection was lost');
       availability.suspect();
     });
     const store = observeStore(await openStore(config, workers, embedded), metrics, tracer);
     const availability = new Availability({
-      probe: () => database.reads.query('SELECT 1'),
+      probe: async () => {
+        await enter();
+        await database.reads.query('SELECT 1');
+      },
       onLost: (reason) => {
         database.reconnect();
         log.error(`the database is away, so pulls are served from the store and nothing can be pushed: ${reason}`);
@@ -95,20 +99,38 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     });
     closers.push(() => Promise.resolve(availability.close()));
     observePools({ reads: database.reads, writes: database.writes }, metrics, tracer);
-    const membership = await joinCluster(database.writes, version, embedded);
-    closers.push(() => membership.leave());
-    if (await isRebuilding(database.writes))
-      throw new Error(
-        'the database is being rebuilt from the store, or that was interrupted: let `ha-registry rebuild` go on to its end first',
-      );
-    const { rows } = await database.writes.query<{ id: string }>('SELECT id FROM cluster');
-    await claimStore(store, rows[0]?.id ?? '');
-
-    const journal: Journal = { writes: availability.guardWrites(database.writes), store, node: membership, active: new Set() };
-    // What a node before this one left in doubt is decided before anybody asks.
+    let membership: Membership | undefined;
+    closers.push(async () => {
+      if (!availability.degraded) await membership?.leave();
+    });
+    const node = {
+      get id() {
+        return membership?.id ?? '';
+      },
+    };
+    const journal: Journal = { writes: availability.guardWrites(database.writes), store, node, active: new Set() };
     const onExpiryError = (error: unknown): void => log.error({ err: error }, 'a pending write could not be ended');
-    await expireWrites(journal, onExpiryError).catch(onExpiryError);
-    const jobs = startJobs(config, log, journal, availability, () => membership.beat());
+    const enter = onceSuccessful(async () => {
+      await migrateSchema();
+      if (await isRebuilding(database.writes))
+        throw new Error(
+          'the database is being rebuilt from the store, or that was interrupted: let `ha-registry rebuild` go on to its end first',
+        );
+      const { rows } = await database.writes.query<{ id: string }>('SELECT id FROM cluster');
+      await claimStore(store, rows[0]?.id ?? '');
+      membership = await joinCluster(database.writes, version, embedded);
+      // What a node before this one left in doubt is decided before anybody asks.
+      await expireWrites({ ...journal, node, writes: database.writes }, onExpiryError).catch(onExpiryError);
+    });
+    try {
+      await enter();
+    } catch (error) {
+      // A store that is somebody's has pulls to serve; the node enters the cluster when the database comes.
+      if (embedded || !isConnectionLoss(error) || (await store.get(ownerKey)) === undefined) throw unreachable(error);
+      availability.lose((error as Error).message);
+    }
+    availability.watch();
+    const jobs = startJobs(config, log, journal, availability, async () => membership?.beat());
     closers.push(() => Promise.all(jobs.map((job) => job.stop())));
 
     let draining = false;
@@ -175,6 +197,7 @@ interface Connected {
   /** For the log; without credentials. */
   readonly place: string;
   readonly embedded: boolean;
+  readonly migrateSchema: () => Promise<void>;
 }
 
 async function connect(
@@ -185,21 +208,15 @@ async function connect(
   closers: (() => Promise<unknown>)[],
   onLoss: (error: Error) => void,
 ): Promise<Connected> {
-  const open = async (connection: Connection): Promise<Database> => {
-    await service.during('migrating the database', migrate(connection)).catch((error: unknown) => {
-      if (!isConnectionLoss(error)) throw error;
-      throw new Error(`the database cannot be reached (database.url): ${error instanceof Error ? error.message : String(error)}`, {
-        cause: error,
-      });
-    });
+  const open = (connection: Connection): Pick<Connected, 'database' | 'migrateSchema'> => {
     const database = openDatabase(connection, onLoss);
     closers.push(() => database.close());
-    return database;
+    return { database, migrateSchema: () => service.during('migrating the database', migrate(connection)) };
   };
   const { url } = config.database;
   if (url !== undefined) {
     const { host, pathname } = new URL(url);
-    return { database: await open(url), place: `postgres ${host}${pathname}`, embedded: false };
+    return { ...open(url), place: `postgres ${host}${pathname}`, embedded: false };
   }
   const dataDirectory = config.database.embedded.data_dir;
   const postgres = await startEmbeddedPostgres({
@@ -211,7 +228,24 @@ async function connect(
   });
   closers.push(() => postgres.stop());
   postgres.onExit((reason) => onFatal(`the embedded Postgres has ended: ${reason}`));
-  return { database: await open(postgres.connection), place: `embedded ${dataDirectory}`, embedded: true };
+  return { ...open(postgres.connection), place: `embedded ${dataDirectory}`, embedded: true };
+}
+
+/** What failed is tried again at the next call; what succeeded is not done again. */
+function onceSuccessful(work: () => Promise<void>): () => Promise<void> {
+  let done: Promise<void> | undefined;
+  return () => {
+    done ??= work().catch((error: unknown) => {
+      done = undefined;
+      throw error;
+    });
+    return done;
+  };
+}
+
+function unreachable(error: unknown): unknown {
+  if (!isConnectionLoss(error)) return error;
+  return new Error(`the database cannot be reached (database.url): ${(error as Error).message}`, { cause: error });
 }
 
 function startJobs(config: Config, log: Log, journal: Journal, availability: Availability, beat: () => Promise<void>): Periodic[] {

@@ -39,7 +39,7 @@ export class Availability {
   private readonly reads = new Set<Ask>();
   private readonly writes = new Set<Ask>();
   private readonly forced = new Set<{ readonly reason: string }>();
-  private readonly timer: NodeJS.Timeout;
+  private timer: NodeJS.Timeout | undefined;
   private down: { readonly reason: string; readonly since: number } | undefined;
   private told: string | undefined;
   private since = 0;
@@ -51,7 +51,11 @@ export class Availability {
 
   constructor(options: AvailabilityOptions) {
     this.options = options;
-    this.timer = setInterval(() => this.tick(), tickMs);
+  }
+
+  /** Begins to look after the database, which may be known to be away by now. */
+  watch(): void {
+    this.timer ??= setInterval(() => this.tick(), tickMs);
   }
 
   /** Why the database is not asked; undefined when it is. */

@@ -18,7 +18,7 @@ const lostConnection = /^(08|57P0)|^(ECONN|EPIPE|ENOENT|ENOTFOUND|EAI_AGAIN|ETIM
 /** Of the server as a whole, not of the statement: no connection, no access, no resources, an operator, the machine, a defect. */
 const serverFailure = /^(08|25006|28|3D|53|57|58|XX)/;
 const lostConnectionMessage =
-  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Query read timeout)/;
+  /^(Connection terminated|timeout exceeded when trying to connect|timeout expired|Client has encountered a connection error|Query read timeout)/;
 const retryAfterSeconds = '5';
 
 export function sqlStateOf(error: unknown): string | undefined {

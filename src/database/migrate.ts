@@ -6,6 +6,8 @@ import { Client } from 'pg';
 import { clientOptions, type Connection } from './pool.js';
 
 const directory = new URL('./migrations/', import.meta.url);
+/** A server that takes the connection and then says nothing is as good as none. */
+const connectMs = 5_000;
 /** Any number, the same for all nodes: one of them migrates while the others wait. */
 const migrationLock = 4_872_100_915;
 /** A migration that the version before cannot live with says so in a line of its own; such a version then refuses to start. */
@@ -15,7 +17,7 @@ const breaking = /^-- breaking$/m;
 export async function migrate(connection: Connection): Promise<void> {
   const files = (await readdir(directory)).filter((name) => /^\d{4}_.+\.sql$/.test(name)).sort();
   // A connection of its own: without the limits of the pools, since a migration takes as long as it takes.
-  const client = new Client({ ...clientOptions(connection), application_name: 'ha-registry migrate' });
+  const client = new Client({ ...clientOptions(connection), application_name: 'ha-registry migrate', connectionTimeoutMillis: connectMs });
   await client.connect();
   try {
     await client.query('SELECT pg_advisory_lock($1)', [migrationLock]);

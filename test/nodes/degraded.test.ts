@@ -35,7 +35,10 @@ class Stage {
   node: RunningRegistry;
   client: HttpClient;
 
-  private constructor(engine: Engine, postgres: StoppablePostgres, node: RunningRegistry) {
+  private readonly root: string;
+
+  private constructor(engine: Engine, postgres: StoppablePostgres, root: string, node: RunningRegistry) {
+    this.root = root;
     this.engine = engine;
     this.postgres = postgres;
     this.node = node;
@@ -45,7 +48,16 @@ class Stage {
   static async open(engine: Engine): Promise<Stage> {
     const postgres = await startStoppablePostgres();
     const root = await temporaryDirectory('degraded-');
-    return new Stage(engine, postgres, await startNode(engine, postgres.url, root));
+    return new Stage(engine, postgres, root, await startNode(engine, postgres.url, root));
+  }
+
+  /** Another process on the same store. */
+  async restart(): Promise<void> {
+    this.client.close();
+    const code = await this.node.stop();
+    if (code !== 0) throw new Error(`the node ended with ${code}\n${this.node.log()}`);
+    this.node = await startNode(this.engine, this.postgres.url, this.root);
+    this.client = new HttpClient(this.node.port);
   }
 
   async state(): Promise<{ status: string; reason?: string }> {
@@ -436,6 +448,18 @@ async function oneConnection(t: Test, stage: Stage): Promise<void> {
   t.equal(away(), before, 'and Postgres was not given up');
 }
 
+async function lateStart(t: Test, stage: Stage): Promise<void> {
+  const before = await ask(stage.client, questions());
+  await stage.lose();
+  await stage.restart();
+  t.equal((await stage.state()).status, 'degraded');
+  t.strictSame(await ask(stage.client, questions()), before, 'pulls are served');
+  t.equal((await putManifest(stage.client, one, 'late', image)).status, 503, 'pushes are not');
+  await stage.recover();
+  t.equal((await putManifest(stage.client, one, 'late', image)).status, 201, 'until Postgres comes');
+  t.equal((await stage.client.send('DELETE', `/v2/${one}/manifests/late`)).status, 202);
+}
+
 t.jobs = 2;
 for (const engine of engines) {
   void t.test(engine, { buffered: true }, async (t) => {
@@ -448,5 +472,6 @@ for (const engine of engines) {
     await t.test('an upload goes on afterwards', (t) => uploadGoesOn(t, stage));
     await t.test('Postgres goes and comes back', (t) => losses(t, stage));
     await t.test('one lost connection is no outage', (t) => oneConnection(t, stage));
+    await t.test('a node that starts without Postgres', (t) => lateStart(t, stage));
   });
 }
