@@ -4,12 +4,14 @@
 /** Uploads that one node begins and another goes on with, also when the first one died, froze, or lost Postgres at a bad moment. */
 import { rename } from 'node:fs/promises';
 import path from 'node:path';
+import { ListMultipartUploadsCommand, ListObjectsV2Command, type S3Client } from '@aws-sdk/client-s3';
 import { Client } from 'pg';
 import t, { type Test } from 'tap';
 import { errorCode, HttpClient, type Answer } from '../support/http-client.js';
 import { freshDatabase } from '../support/postgres.js';
 import { startPostgresProxy } from '../support/postgres-proxy.js';
-import { startRegistry, temporaryDirectory, type RunningRegistry } from '../support/registry.js';
+import { quickDirectory, startRegistry, type RunningRegistry } from '../support/registry.js';
+import { s3Server, s3Settings, stopS3Servers, type S3Server } from '../support/s3-server.js';
 import { bytesOf, digestOf, openSession, until, withDigest } from '../support/wire-suite.js';
 
 const KiB = 1024;
@@ -20,45 +22,64 @@ interface Stage {
   readonly databaseUrl: string;
   /** Another node on the same database and store. */
   readonly start: (databaseUrl?: string) => Promise<Member>;
-  /** The file of a session's data object. */
-  readonly dataFile: (session: string) => Promise<string>;
+  /** Where one of them takes over data, the file of a session's. */
+  readonly dataFile?: (session: string) => Promise<string>;
 }
 
 interface Member extends RunningRegistry {
   readonly client: HttpClient;
 }
 
+const server = await s3Server();
+t.teardown(stopS3Servers);
+const missing = 'missing' in server && `UPLOADS BETWEEN NODES ON S3 ARE NOT TESTED: ${server.missing}`;
+if (missing) console.error(missing);
+
 t.jobs = 2;
 
 void t.test('on a shared directory', { buffered: true }, async (t) => {
+  const root = await quickDirectory('nodes-');
+  const stage = await setStage(t, { fs: { root_dir: path.join(root, 'store') } });
+  const dataFile = async (session: string): Promise<string> => {
+    const uuid = await dataUuid(stage.database, session);
+    return path.join(root, 'store/data', uuid.slice(-2), uuid);
+  };
+  await suite(t, { ...stage, dataFile });
+});
+
+void t.test('on a bucket', { buffered: true, skip: missing }, async (t) => {
+  const s3 = await s3Settings(server as S3Server, { prefix: 'registry/' });
+  await suite(t, await setStage(t, { s3 }));
+});
+
+for (const [what, more] of [
+  ['parts of any size', {}],
+  ['parts of equal size', { equal_parts: true }],
+] as const) {
+  void t.test(`what is left in the bucket, ${what}`, { buffered: true, skip: missing }, async (t) => {
+    const s3 = await s3Settings(server as S3Server, more);
+    await nothingStays(t, await setStage(t, { s3 }, { uploads: { expire_after: '2s' } }), (server as S3Server).client, s3.bucket);
+  });
+}
+
+async function setStage(t: Test, storage: object, more: object = {}): Promise<Stage> {
   const { url } = await freshDatabase();
-  const root = await temporaryDirectory('nodes-');
   const database = new Client({ connectionString: url });
   await database.connect();
   t.teardown(() => database.end());
   const engines = ['uws', 'node'];
   let started = 0;
-  const stage: Stage = {
+  return {
     database,
     databaseUrl: url,
     async start(databaseUrl = url) {
-      const config = {
-        workers: { threads: 1 },
-        log: { level: 'warn' },
-        database: { url: databaseUrl },
-        storage: { fs: { root_dir: path.join(root, 'store') } },
-        server: { engine: engines[started++ % 2] },
-      };
-      const registry = await startRegistry({ root, config });
+      const server = { engine: engines[started++ % 2] };
+      const config = { workers: { threads: 1 }, log: { level: 'warn' }, database: { url: databaseUrl }, storage, server, ...more };
+      const registry = await startRegistry({ root: await quickDirectory('member-'), config });
       return { ...registry, client: new HttpClient(registry.port) };
     },
-    async dataFile(session) {
-      const uuid = await dataUuid(database, session);
-      return path.join(root, 'store/data', uuid.slice(-2), uuid);
-    },
   };
-  await suite(t, stage);
-});
+}
 
 async function suite(t: Test, stage: Stage): Promise<void> {
   const [a, b] = await Promise.all([stage.start(), stage.start()]);
@@ -73,7 +94,8 @@ async function suite(t: Test, stage: Stage): Promise<void> {
   await t.test('a commit that fails', (t) => failedCommit(t, stage, b.client));
   await t.test('a node is killed in mid-PATCH', (t) => killed(t, stage, b.client));
   await t.test('a node is frozen in mid-PATCH', (t) => frozen(t, stage, b.client));
-  await t.test('a take-over that fails', (t) => failedTakeOver(t, stage, b.client));
+  const { dataFile } = stage;
+  if (dataFile !== undefined) await t.test('a take-over that fails', (t) => failedTakeOver(t, stage.database, dataFile, b.client));
 }
 
 async function wholeBlobs(t: Test, a: HttpClient, b: HttpClient): Promise<void> {
@@ -258,12 +280,12 @@ async function goOn(t: Test, b: HttpClient, session: string, bytes: Buffer): Pro
 }
 
 /** The new writer gives the session back: the next one does not wait for a lease. */
-async function failedTakeOver(t: Test, stage: Stage, b: HttpClient): Promise<void> {
+async function failedTakeOver(t: Test, database: Client, dataFile: (session: string) => Promise<string>, b: HttpClient): Promise<void> {
   const session = await openSession(b, 'takeover');
   const bytes = bytesOf(400 * KiB, 'take-over');
   t.equal((await b.send('PATCH', session, { body: bytes.subarray(0, 300 * KiB) })).status, 202, 'begun');
-  await stage.database.query('UPDATE upload_sessions SET node = gen_random_uuid(), lease_until = now() WHERE id = $1', [idOf(session)]);
-  const file = await stage.dataFile(session);
+  await database.query('UPDATE upload_sessions SET node = gen_random_uuid(), lease_until = now() WHERE id = $1', [idOf(session)]);
+  const file = await dataFile(session);
   await rename(file, `${file}.away`);
   for (const attempt of ['first', 'second']) {
     t.equal(
@@ -275,6 +297,70 @@ async function failedTakeOver(t: Test, stage: Stage, b: HttpClient): Promise<voi
   await rename(`${file}.away`, file);
   t.equal((await b.send('PATCH', session, { body: bytes.subarray(300 * KiB) })).status, 202, 'the third can, at once');
   t.equal((await b.send('PUT', withDigest(session, digestOf(bytes)), { body: '' })).status, 201, 'finished');
+}
+
+/** Uploads that end in any way but with a blob leave no object and no part in the bucket. */
+async function nothingStays(t: Test, stage: Stage, s3: S3Client, Bucket: string): Promise<void> {
+  const node = await stage.start();
+  t.teardown(async () => {
+    node.client.close();
+    await node.stop();
+  });
+  const { client } = node;
+  const begin = async (...sizes: number[]): Promise<string> => {
+    const session = await openSession(client, 'left');
+    for (const size of sizes) {
+      const { status } = await client.send('PATCH', session, { body: bytesOf(size, session) });
+      if (status !== 202) throw new Error(`PATCH of ${size} bytes: ${status}`);
+    }
+    return session;
+  };
+  const keys = async (prefix: string): Promise<string[]> => {
+    const { Contents = [] } = await s3.send(new ListObjectsV2Command({ Bucket, Prefix: prefix }));
+    return Contents.map(({ Key = '' }) => Key);
+  };
+  const multipart = async (): Promise<number> => (await s3.send(new ListMultipartUploadsCommand({ Bucket }))).Uploads?.length ?? 0;
+
+  const cancelled = await begin(17 * MiB, 200 * KiB);
+  t.equal(await multipart(), 1, 'a multipart upload');
+  t.equal((await keys('uploads/')).length, 1, 'a tail');
+  t.equal((await client.send('DELETE', cancelled)).status, 204, 'cancelled');
+  const wrong = await begin(9 * MiB, 70_000);
+  t.equal((await client.send('PUT', withDigest(wrong, digestOf('other')), { body: '' })).status, 400, 'a wrong digest');
+  const late = await begin(9 * MiB, 70_001);
+  t.equal(
+    (await client.send('PUT', withDigest(late, digestOf('other', 'sha512')), { body: '' })).status,
+    400,
+    'a wrong digest of another algorithm',
+  );
+  await begin(9 * MiB, 80_000);
+  await begin(300_000);
+  t.pass('two that will expire');
+  const bytes = bytesOf(30 * MiB);
+  const whole = client.open('POST', `/v2/left/blobs/uploads/?digest=${digestOf(bytes)}`, { 'Content-Length': String(bytes.length) });
+  whole.request.write(bytes.subarray(0, 20 * MiB));
+  await until('parts of an upload that nobody can go on with', async () => {
+    const { rows } = await stage.database.query(
+      `SELECT FROM upload_sessions WHERE begun IS NOT NULL AND next_part > 1 AND hash_state IS NULL`,
+    );
+    return rows.length > 0;
+  });
+  whole.request.destroy();
+
+  await until('no multipart upload is left', async () => (await multipart()) === 0, 60_000);
+  t.pass('no multipart upload is left');
+  await until('no tail is left', async () => (await keys('uploads/')).length === 0, 60_000);
+  t.pass('no tail is left');
+  await until('no data is left', async () => (await keys('data/')).length === 0, 60_000);
+  t.pass('no data are left');
+
+  const kept = bytesOf(20 * MiB + 3, 'kept');
+  const session = await openSession(client, 'left');
+  for (let at = 0; at < kept.length; at += 6_100_000) await client.send('PATCH', session, { body: kept.subarray(at, at + 6_100_000) });
+  t.equal((await client.send('PUT', withDigest(session, digestOf(kept)), { body: '' })).status, 201, 'of one that is finished');
+  await until('its tails are gone', async () => (await keys('uploads/')).length === 0, 60_000);
+  t.strictSame([(await keys('data/')).length, await multipart()], [1, 0], 'the data stay, and nothing else');
+  t.ok((await client.send('GET', `/v2/left/blobs/${digestOf(kept)}`)).body.equals(kept), 'byte for byte');
 }
 
 function receivedOf({ headers }: Answer): number {
