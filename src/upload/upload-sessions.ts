@@ -184,8 +184,7 @@ export class ActiveUpload {
       await this.receive();
       return await this.release();
     } catch (error) {
-      await this.keep(error);
-      throw this.asClientError(error);
+      throw this.asClientError(await this.keep(error));
     } finally {
       await this.close();
     }
@@ -209,8 +208,7 @@ export class ActiveUpload {
       const small = held === undefined ? undefined : this.writer.held;
       await linkUpload(this.uploads.journal, this.session.repository, digest, { session: this.session, size: size ?? state.stored, small });
     } catch (error) {
-      await this.keep(error, linking);
-      throw this.asClientError(error);
+      throw this.asClientError(await this.keep(error, linking));
     } finally {
       await this.close();
     }
@@ -235,8 +233,11 @@ export class ActiveUpload {
     return bytesOf(state);
   }
 
-  /** After a failure: lets go of the session as far as it has come, or ends it where nobody could or should go on with it. */
-  private async keep(error: unknown, linking = false): Promise<void> {
+  /**
+   * After a failure: lets go of the session as far as it has come, or ends it where nobody could or should go on with it. Returns what the client is told: that the
+   * session is another's explains a store that refuses its parts.
+   */
+  private async keep(error: unknown, linking = false): Promise<unknown> {
     await this.writer.settled();
     await this.endCheckpoints();
     const { writes } = this.uploads.journal;
@@ -244,7 +245,7 @@ export class ActiveUpload {
     try {
       if (sqlStateOf(error) === sqlState.otherWriter) {
         await hastenTrash(writes, dataKey(this.session.dataUuid));
-        return;
+        return error;
       }
       // A full disk gets its bytes back.
       if (wrong || !this.session.resumable || isDiskFull(error)) await endSession(writes, this.session.id, this.session.revision);
@@ -252,9 +253,11 @@ export class ActiveUpload {
         if (linking) await this.renew();
         await this.releaseWhatIsKnown();
       }
-    } catch {
+    } catch (failure) {
       // The lease runs out, and what the last checkpoint says is still true.
+      if (!wrong && sqlStateOf(failure) === sqlState.otherWriter) return failure;
     }
+    return error;
   }
 
   /** The link, or one that is still on its way, may name the data: they stay as they are from now on. */
