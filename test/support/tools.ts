@@ -51,6 +51,8 @@ const debianPackages = {
 } as const;
 
 export type Tool = keyof typeof goPrograms | keyof typeof debianPackages;
+/** All of them. */
+export const tools = [...Object.keys(goPrograms), ...Object.keys(debianPackages)] as Tool[];
 
 const found = new Map<Tool, Promise<Found>>();
 
