@@ -56,6 +56,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'journal/',
     'type:worker/hash',
     'manifest/push-manifest',
+    'blob/link-blob',
+    'jobs/expire-writes',
     ...domains.map((domain) => `${domain}/*-queries`),
   ],
   ...Object.fromEntries(

@@ -12,7 +12,7 @@ import { freshDatabase } from './support/postgres.js';
 import { HttpClient } from './support/http-client.js';
 import { ha, haKilled, type Ending } from './support/program.js';
 import { startRegistry, temporaryDirectory } from './support/registry.js';
-import { describe, digestOf, imageOf, imageWithBlobs, pushBlob, putManifest, types, until } from './support/wire-suite.js';
+import { describe, digestOf, imageOf, imageWithBlobs, indexOf, pushBlob, putManifest, types, until } from './support/wire-suite.js';
 
 t.jobs = 2;
 
@@ -329,6 +329,99 @@ void t.test('killed in the middle', { buffered: true }, async (t) => {
   }
   t.strictSame(await stateDifferences(lost.url, before), [], 'it goes on to the same end');
 });
+
+void t.test('a database that went back in time', { buffered: true }, async (t) => {
+  const place = await newPlace();
+  const images = new Map<string, string>();
+  const tag = async (client: HttpClient, repository: string, name: string, text: string): Promise<void> => {
+    const image = await imageWithBlobs(client, repository, [`layer of ${text}`], { annotations: { text } });
+    images.set(text, image);
+    if ((await putManifest(client, repository, name, image)).status !== 201) throw new Error(`pushing ${repository}:${name}`);
+  };
+  const digest = (text: string): string => digestOf(images.get(text) ?? '');
+  const settled = () =>
+    until('what is superseded has been deleted', async () => (await rowsOf(place.url, 'SELECT FROM object_trash')).length === 0);
+  await withNode(place, async (client) => {
+    for (const name of ['stays', 'moves', 'goes', 'dies', 'again']) await tag(client, 'old', name, name);
+    await pushBlob(client, 'old', 'unlinked');
+    await client.send('POST', '/v2/old/blobs/uploads/', { body: '' });
+    await settled();
+  });
+  const backup = await copyDatabase(place.url);
+  const before = await databaseState(place.url);
+  await withNode(place, async (client) => {
+    await tag(client, 'old', 'moves', 'moved');
+    await client.send('DELETE', '/v2/old/manifests/goes');
+    await client.send('DELETE', `/v2/old/manifests/${digest('dies')}`);
+    await client.send('DELETE', `/v2/old/manifests/${digest('again')}`);
+    await putManifest(client, 'old', 'again', images.get('again') ?? '');
+    await client.send('DELETE', `/v2/old/blobs/${digestOf('unlinked')}`);
+    await tag(client, 'new', 'v1', 'new');
+    const child = images.get('new') ?? '';
+    await putManifest(client, 'new', 'index', indexOf([describe(types.manifest, child)]), types.index);
+    const referrer = imageOf([], { artifactType: 'application/x', subject: describe(types.manifest, child) });
+    await putManifest(client, 'new', digestOf(referrer), referrer);
+    await client.send('POST', `/v2/mounted/blobs/uploads/?mount=${digestOf('layer of new')}&from=new`, { body: '' });
+    await settled();
+  });
+  const newest = await databaseState(place.url);
+  t.notStrictSame(before, newest, 'it has missed something');
+
+  const old: Place = { ...(await newPlace(place.root)), url: backup };
+  await writeFile(old.configFile, JSON.stringify({ database: { url: backup }, workers: { threads: 1 } }));
+  await withNode(old, async (client) => {
+    t.equal((await client.send('GET', '/v2/new/manifests/v1')).status, 404, 'what was pushed since is not known');
+    const pulls = Array.from({ length: 200 }, () => client.send('GET', '/v2/old/manifests/stays'));
+    const { code, stdout, stderr } = await rebuild(old, '--catch-up', '--json');
+    t.strictSame([code, stderr], [0, ''], 'rebuild --catch-up, beside the node');
+    t.ok((JSON.parse(stdout) as { adopted: number }).adopted > 5, stdout.trim());
+    t.ok(
+      (await Promise.all(pulls)).every(({ status }) => status === 200),
+      'pulls go on',
+    );
+    t.strictSame(await stateDifferences(backup, newest), [], 'everything it missed is there, row by row');
+    t.equal((await client.send('GET', '/v2/new/manifests/v1')).body.toString(), images.get('new'), 'and is pulled');
+    t.equal((await client.send('GET', '/v2/old/manifests/dies')).status, 404, 'what was deleted is gone');
+    await tag(client, 'old', 'stays', 'after');
+    t.equal((await client.send('GET', '/v2/old/manifests/stays')).body.toString(), images.get('after'), 'pushes come out on top');
+    const again = await rebuild(old, '--catch-up', '--json');
+    t.match(JSON.parse(again.stdout), { adopted: 0, dropped: 0 }, 'a second time there is nothing to do');
+  });
+  const [{ waits } = { waits: false }] = await rowsOf<{ waits: boolean }>(
+    backup,
+    `SELECT gc_not_before > now() + interval '1 hour' AND gc_not_before < now() + interval '2 days' AS waits FROM cluster`,
+  );
+  t.ok(waits, 'collection waits for a day');
+
+  // The other way round: rows whose entries are not in the store.
+  await rm(path.join(place.root, 'store/repositories/new'), { recursive: true });
+  const kept = JSON.stringify((await databaseState(backup))['manifests']?.filter((row) => row.includes('"old"')));
+  const { code } = await rebuild(old, '--catch-up');
+  t.equal(code, 0, 'a store that lost a repository');
+  const state = await databaseState(backup);
+  t.equal(JSON.stringify(state['manifests']), kept, 'its rows are dropped, the others stay');
+  for (const table of ['tags', 'tag_history', 'repository_blobs', 'manifest_blobs']) {
+    t.notOk(
+      state[table]?.some((row) => row.startsWith('["new"')),
+      table,
+    );
+  }
+});
+
+/** As a dump that is restored: the same rows under another name. Nobody may be connected. */
+async function copyDatabase(url: string): Promise<string> {
+  const copy = new URL(url);
+  copy.pathname = `${copy.pathname}_copy`;
+  const admin = new URL(url);
+  admin.pathname = '/postgres';
+  await until('nobody is connected', () =>
+    rowsOf(admin.href, `CREATE DATABASE ${copy.pathname.slice(1)} TEMPLATE ${new URL(url).pathname.slice(1)}`).then(
+      () => true,
+      () => false,
+    ),
+  );
+  return copy.href;
+}
 
 async function hasBegun({ url }: Place): Promise<boolean> {
   const rows = await rowsOf(url, 'SELECT FROM rebuild_progress').catch(() => []);

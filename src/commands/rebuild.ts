@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import type { Journal } from '../journal/write-entries.js';
+import { catchUp } from '../rebuild/catch-up.js';
 import { importDistribution } from '../rebuild/import-distribution.js';
 import type { Counts } from '../rebuild/rebuild-queries.js';
 import { rebuild, type RebuildProgress } from '../rebuild/rebuild.js';
@@ -14,17 +15,19 @@ import { openParts, type Parts } from './open-parts.js';
 
 /** `ha-registry rebuild`: the database from the store. */
 export const rebuildCommand: Command = {
-  usage: `ha-registry rebuild [--replace | --from distribution] [--verify] [--json] [options]
+  usage: `ha-registry rebuild [--replace | --catch-up | --from distribution] [--verify] [--json] [options]
 
   Restores an empty database from the store: repositories, manifests, blobs, tags with their history. No node may run. Goes on where it was interrupted.
 
   --replace            throw away what the database holds first
+  --catch-up           adopt what a database that went back in time lacks, and drop what the store does not hold; beside running nodes
   --from distribution  take over, in place, what CNCF distribution (docker-registry) wrote into this store; beside running nodes, and again to catch up
   --verify             read all blobs and compare them with their digests
   --json               the result as JSON
 `,
   options: {
     replace: { type: 'boolean' },
+    'catch-up': { type: 'boolean' },
     from: { type: 'string' },
     verify: { type: 'boolean' },
     json: { type: 'boolean' },
@@ -34,8 +37,12 @@ export const rebuildCommand: Command = {
     if (from !== undefined && from !== 'distribution') throw new UsageError(`--from ${String(from)}: distribution is the one there is`);
     if (from !== undefined && values['replace'] === true)
       throw new UsageError('--from adds to what the database holds: it goes without --replace');
+    const catchesUp = values['catch-up'] === true;
+    if (catchesUp && (from !== undefined || values['replace'] === true || values['verify'] === true))
+      throw new UsageError('--catch-up goes without --replace, --from and --verify');
     const parts = await openParts(config);
     try {
+      if (catchesUp) return await withJournal(parts, version, (journal) => catchUpWith(journal, values));
       if (from === undefined) return await rebuildFromStore(parts, config.workers.hash, values);
       return await withJournal(parts, version, (journal) => takeOver(journal, config.workers.hash, values));
     } finally {
@@ -58,7 +65,7 @@ async function rebuildFromStore({ database, store }: Parts, hash: Hash, values: 
       onFinding: (finding) => report.finding(finding),
     },
   );
-  report.end('restored', counts, 'garbage collection begins in a day at the earliest');
+  report.end(`restored ${sumOf(counts)}`, only(counts), collectionNote);
   return 0;
 }
 
@@ -71,9 +78,22 @@ async function takeOver(journal: Journal, hash: Hash, values: CommandInput['valu
   });
   if (counts === undefined)
     throw new Error(`${journal.store.location} holds nothing of distribution's (docker/registry/v2/repositories/…)`);
-  report.end('took over', counts, 'nothing of the original was changed: it can still be read by what wrote it');
+  report.end(`took over ${sumOf(counts)}`, only(counts), 'nothing of the original was changed: it can still be read by what wrote it');
   return 0;
 }
+
+async function catchUpWith(journal: Journal, values: CommandInput['values']): Promise<number> {
+  const report = new Report(values['json'] === true);
+  const counts = await catchUp(journal, {
+    onProgress: ({ entries, adopted, dropped }) => report.line(`${entries} entries, ${adopted} adopted, ${dropped} rows dropped`),
+    onFinding: (finding) => report.finding(finding),
+  });
+  const { entries, adopted, dropped } = counts;
+  report.end(`looked at ${entries} entries, adopted ${adopted}, dropped ${dropped} rows`, { entries, adopted, dropped }, collectionNote);
+  return 0;
+}
+
+const collectionNote = 'garbage collection begins in a day at the earliest';
 
 /** What the operator is told, on the way and at the end. */
 class Report {
@@ -88,9 +108,13 @@ class Report {
   }
 
   progress(progress: Counts & { readonly parts?: RebuildProgress['parts'] }): void {
+    this.line(progressLine(progress, this.findings, performance.now() - this.since));
+  }
+
+  line(text: string): void {
     if (performance.now() - this.last < progressEveryMs) return;
     this.last = performance.now();
-    showProgress(progressLine(progress, this.findings, performance.now() - this.since));
+    showProgress(text);
   }
 
   finding(finding: Finding): void {
@@ -98,19 +122,16 @@ class Report {
     if (this.listed.length < mostFindings) this.listed.push(finding);
   }
 
-  end(done: string, counts: Counts, note: string): void {
+  end(done: string, counts: object, note: string): void {
     showProgress('');
     const seconds = Math.round(performance.now() - this.since) / 1000;
-    const { repositories, manifests, links, tags } = counts;
     if (this.json) {
-      print(JSON.stringify({ repositories, manifests, links, tags, seconds, findings: this.findings, listed: this.listed }));
+      print(JSON.stringify({ ...counts, seconds, findings: this.findings, listed: this.listed }));
       return;
     }
     for (const { key, reason, kept } of this.listed) print(`${kept === undefined ? 'not served' : 'found'}: ${key}: ${reason}`);
     if (this.findings > this.listed.length) print(`and ${this.findings - this.listed.length} more`);
-    print(
-      `${done} ${repositories} repositories, ${manifests} manifests, ${links} links, ${tags} tags in ${seconds} s; ${this.findings} findings`,
-    );
+    print(`${done} in ${seconds} s; ${this.findings} findings`);
     print(note);
   }
 }
@@ -129,6 +150,14 @@ function progressLine(
   const bar = parts === undefined ? '' : `[${'#'.repeat(filled)}${' '.repeat(barWidth - filled)}] `;
   const rate = Math.round(manifests / (elapsedMs / 1000));
   return `${bar}${repositories} repositories, ${manifests} manifests (${rate}/s), ${tags} tags, ${findings} findings`;
+}
+
+function sumOf({ repositories, manifests, links, tags }: Counts): string {
+  return `${repositories} repositories, ${manifests} manifests, ${links} links, ${tags} tags`;
+}
+
+function only({ repositories, manifests, links, tags }: Counts): Counts {
+  return { repositories, manifests, links, tags };
 }
 
 function print(line: string): void {

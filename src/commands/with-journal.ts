@@ -22,6 +22,7 @@ export async function withJournal<T>({ database, store }: Parts, version: string
     if (await isRebuilding(writes)) throw new Error('the database is being rebuilt; let `ha-registry rebuild` go on to its end first');
     const { rows } = await writes.query<{ id: string }>('SELECT id FROM cluster');
     await claimStore(store, rows[0]?.id ?? '');
+    await membership.beat();
     return await use({ writes, store, node: membership, active: new Set() });
   } finally {
     await beating.stop();
