@@ -93,7 +93,7 @@ export async function catchUp(journal: Journal, { onProgress, onFinding, signal 
   for (const kind of ['tag', 'manifest', 'link', 'tombstone'] as const) {
     for await (const rows of listIndexed(journal.writes, kind)) {
       signal?.throwIfAborted();
-      await eachOf(rows, (row) => walk.lookFor(row));
+      await eachOf(rows, (row) => retrying(() => walk.lookFor(row)));
       onProgress?.(counts);
     }
   }
@@ -320,6 +320,19 @@ function entryOf(row: IndexedEntry): string {
       );
   }
 }
+
+/** What refers to each other is dropped side by side, and may wait for each other. */
+async function retrying(act: () => Promise<void>): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await act();
+    } catch (error) {
+      if (!isTransient(error) || attempt >= mostAttempts) throw error;
+    }
+  }
+}
+
+const mostAttempts = 10;
 
 async function eachOf<T>(items: readonly T[], act: (item: T) => Promise<void>): Promise<void> {
   const waiting = items.values();
