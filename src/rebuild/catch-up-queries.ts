@@ -38,8 +38,11 @@ export async function listKnown(queryer: Queryer, kind: 'link' | 'manifest', pla
     ],
     rowMode: 'array',
   });
-  const sequence = (text: string | null): bigint | undefined => (text === null ? undefined : BigInt(text));
-  return rows.map(([row, data, tombstone]) => ({ row: sequence(row), uuid: data ?? undefined, tombstone: sequence(tombstone) }));
+  return rows.map(([row, data, tombstone]) => ({ row: sequenceOf(row), uuid: data ?? undefined, tombstone: sequenceOf(tombstone) }));
+}
+
+function sequenceOf(text: string | null): bigint | undefined {
+  return text === null ? undefined : BigInt(text);
 }
 
 /** Indexes of the tag entries that are not in the history. */
