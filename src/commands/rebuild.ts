@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import type { Pool } from 'pg';
 import type { Journal } from '../journal/write-entries.js';
 import { catchUp } from '../rebuild/catch-up.js';
 import { importDistribution } from '../rebuild/import-distribution.js';
@@ -42,7 +43,7 @@ export const rebuildCommand: Command = {
       throw new UsageError('--catch-up goes without --replace, --from and --verify');
     const parts = await openParts(config);
     try {
-      if (catchesUp) return await withJournal(parts, version, (journal) => catchUpWith(journal, values));
+      if (catchesUp) return await withJournal(parts, version, (journal) => catchUpWith(journal, parts.database.writes, values));
       if (from === undefined) return await rebuildFromStore(parts, config.workers.hash, values);
       return await withJournal(parts, version, (journal) => takeOver(journal, config.workers.hash, values));
     } finally {
@@ -82,9 +83,9 @@ async function takeOver(journal: Journal, hash: Hash, values: CommandInput['valu
   return 0;
 }
 
-async function catchUpWith(journal: Journal, values: CommandInput['values']): Promise<number> {
+async function catchUpWith(journal: Journal, pool: Pool, values: CommandInput['values']): Promise<number> {
   const report = new Report(values['json'] === true);
-  const counts = await catchUp(journal, {
+  const counts = await catchUp(journal, pool, {
     onProgress: ({ entries, adopted, dropped }) => report.line(`${entries} entries, ${adopted} adopted, ${dropped} rows dropped`),
     onFinding: (finding) => report.finding(finding),
   });

@@ -5,7 +5,7 @@
  * Brings a database that went back in time forward to what the store holds, beside pulls and pushes: adopts by key what it lacks, and drops rows whose entries are not
  * in the store. Whatever a living node is writing meanwhile is left to that node. Can be interrupted and done again.
  */
-import type { PoolClient } from 'pg';
+import type { Pool, PoolClient } from 'pg';
 import { commitLink, commitLinkDeletion } from '../blob/link-queries.js';
 import { mountBlob } from '../blob/link-blob.js';
 import { isTransient } from '../database/failures.js';
@@ -71,9 +71,13 @@ const groupsAtOnce = 500;
 /** Requests to the store side by side, when rows are looked for there. */
 const looksAtOnce = 16;
 
-export async function catchUp(journal: Journal, { onProgress, onFinding, signal }: CatchUpOptions = {}): Promise<CatchUpCounts> {
+export async function catchUp(
+  journal: Journal,
+  pool: Pool,
+  { onProgress, onFinding, signal }: CatchUpOptions = {},
+): Promise<CatchUpCounts> {
   const counts: CatchUpCounts = { entries: 0, adopted: 0, dropped: 0 };
-  const walk = new CatchUp(journal, counts, async (finding) => {
+  const walk = new CatchUp(journal, pool, counts, async (finding) => {
     onFinding?.(finding);
     if (finding.kept === undefined) await quarantine(journal.writes, [finding]);
   });
@@ -105,14 +109,16 @@ export async function catchUp(journal: Journal, { onProgress, onFinding, signal 
 
 class CatchUp {
   private readonly journal: Journal;
+  private readonly pool: Pool;
   private readonly counts: CatchUpCounts;
   private readonly report: (finding: Finding) => Promise<void>;
   /** A manifest's deletion waits for newer entries of its tags, which the walk comes to later. */
   private readonly deletions: (Place & { readonly sequence: bigint })[] = [];
   private largest = 0n;
 
-  constructor(journal: Journal, counts: CatchUpCounts, report: (finding: Finding) => Promise<void>) {
+  constructor(journal: Journal, pool: Pool, counts: CatchUpCounts, report: (finding: Finding) => Promise<void>) {
     this.journal = journal;
+    this.pool = pool;
     this.counts = counts;
     this.report = report;
   }
@@ -272,7 +278,7 @@ class CatchUp {
     key: string,
     commit: (client: PoolClient) => Promise<boolean>,
   ): Promise<AdoptionResult> {
-    const client = await this.journal.writes.connect();
+    const client = await this.pool.connect();
     try {
       await client.query('BEGIN');
       const ours = await adoptEntry(client, this.journal.node.id, sequence, repository, templates);
