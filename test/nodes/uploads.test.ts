@@ -39,7 +39,7 @@ t.jobs = 2;
 
 void t.test('on a shared directory', { buffered: true }, async (t) => {
   const root = await quickDirectory('nodes-');
-  const stage = await setStage(t, { fs: { root_dir: path.join(root, 'store') } });
+  const stage = await setStage(t, {}, { root });
   const dataFile = async (session: string): Promise<string> => {
     const uuid = await dataUuid(stage.database, session);
     return path.join(root, 'store/data', uuid.slice(-2), uuid);
@@ -58,11 +58,17 @@ for (const [what, more] of [
 ] as const) {
   void t.test(`what is left in the bucket, ${what}`, { buffered: true, skip: missing }, async (t) => {
     const s3 = await s3Settings(server as S3Server, more);
-    await nothingStays(t, await setStage(t, { s3 }, { uploads: { expire_after: '2s' } }), (server as S3Server).client, s3.bucket);
+    await nothingStays(
+      t,
+      await setStage(t, { s3 }, { settings: { uploads: { expire_after: '2s' } } }),
+      (server as S3Server).client,
+      s3.bucket,
+    );
   });
 }
 
-async function setStage(t: Test, storage: object, more: object = {}): Promise<Stage> {
+/** Nodes with the same `root` share its store. */
+async function setStage(t: Test, storage: object, { root, settings = {} }: { root?: string; settings?: object } = {}): Promise<Stage> {
   const { url } = await freshDatabase();
   const database = new Client({ connectionString: url });
   await database.connect();
@@ -74,8 +80,8 @@ async function setStage(t: Test, storage: object, more: object = {}): Promise<St
     databaseUrl: url,
     async start(databaseUrl = url) {
       const server = { engine: engines[started++ % 2] };
-      const config = { workers: { threads: 1 }, log: { level: 'warn' }, database: { url: databaseUrl }, storage, server, ...more };
-      const registry = await startRegistry({ root: await quickDirectory('member-'), config });
+      const config = { workers: { threads: 1 }, log: { level: 'warn' }, database: { url: databaseUrl }, storage, server, ...settings };
+      const registry = await startRegistry({ root: root ?? (await quickDirectory('member-')), config });
       return { ...registry, client: new HttpClient(registry.port) };
     },
   };
