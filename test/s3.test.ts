@@ -9,10 +9,13 @@ import {
   bytesOf,
   digestOf,
   imageWithBlobs,
+  locationOf,
+  openSession,
   pushBlob,
   putManifest,
   startWireNode,
   stopWireNode,
+  withDigest,
   type WireNode,
 } from './support/wire-suite.js';
 
@@ -27,6 +30,7 @@ for (const redirect of [false, true]) {
     const node = await startWireNode('uws', { storage: { s3: await s3Settings(s3, { redirect, prefix: 'registry' }) } });
     t.teardown(() => stopWireNode(node));
     await t.test('blobs', (t) => (redirect ? redirected(t, node) : streamed(t, node)));
+    await t.test('uploads of every size', (t) => uploads(t, node));
     await t.test('an image', (t) => image(t, node));
   });
 }
@@ -41,6 +45,28 @@ async function streamed(t: Test, { client }: WireNode): Promise<void> {
   const digest = digestOf(bytesOf(60_000));
   const range = await client.send('GET', `/v2/a/b/blobs/${digest}`, { headers: { Range: 'bytes=10-19' } });
   t.strictSame([range.status, range.body], [206, bytesOf(60_000).subarray(10, 20)], 'a range');
+}
+
+const MiB = 1024 * 1024;
+
+/** By one request, by a session with a PATCH, and by a stream; around the size of the smallest part and past that of the wanted one. */
+async function uploads(t: Test, { client }: WireNode): Promise<void> {
+  for (const size of [64 * 1024 + 1, 5 * MiB - 1, 5 * MiB, 5 * MiB + 1, 8 * MiB, 20 * MiB + 1]) {
+    for (const way of ['post', 'patch', 'stream'] as const) {
+      const bytes = bytesOf(size, `${size} ${way}`);
+      const digest = digestOf(bytes);
+      if (way === 'post') await pushBlob(client, 'up/loads', bytes);
+      else {
+        const session = await openSession(client, 'up/loads');
+        const answer = await client.send('PATCH', session, { body: bytes, chunked: way === 'stream' });
+        t.strictSame([answer.status, answer.headers.range], [202, `0-${size - 1}`], `${size} by ${way}: taken`);
+        t.equal((await client.send('PUT', withDigest(locationOf(answer), digest), { body: '' })).status, 201, `${size} by ${way}: stored`);
+      }
+      const answer = await client.send('GET', `/v2/up/loads/blobs/${digest}`);
+      const body = answer.status === 307 ? Buffer.from(await (await fetch(answer.headers.location ?? '')).arrayBuffer()) : answer.body;
+      t.ok(body.equals(bytes), `${size} by ${way}: byte for byte`);
+    }
+  }
 }
 
 async function redirected(t: Test, { client }: WireNode): Promise<void> {
