@@ -8,8 +8,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startDatabase } from '../test/chaos/database.js';
 import { startRegistry, type RunningRegistry } from '../test/support/registry.js';
+import { startStoppablePostgres } from '../test/support/stoppable-postgres.js';
 import { loadWithWrk, wrkInstalled } from './load-client.js';
 import { readOptions } from './options.js';
 import { cpuSeconds } from './process-usage.js';
@@ -33,7 +33,7 @@ interface Figures {
 
 const scratch = mkdtempSync(join(options.memory, 'ha-registry-bench-two-'));
 const paths = join(mkdtempSync(join(tmpdir(), 'ha-registry-bench-paths-')), 'tags');
-const database = await startDatabase();
+const database = await startStoppablePostgres({ max_connections: '100' });
 const config = { database: { url: database.url }, workers: { threads: 1 }, log: { level: 'warn' } };
 const nodes = [await startRegistry({ root: scratch, config }), await startRegistry({ root: scratch, config })];
 try {
@@ -66,7 +66,7 @@ try {
   else console.log(verdict('CPU of a request at two nodes / at one', of(samples.two, cost) / of(samples.one, cost), { atMost: 1.1 }));
 } finally {
   for (const node of nodes) await node.stop();
-  await database.stop();
+  await database.close();
   rmSync(scratch, { recursive: true, force: true });
   rmSync(paths, { force: true });
 }

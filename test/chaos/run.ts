@@ -13,11 +13,11 @@ import { parseArgs } from 'node:util';
 import { readStore } from '../drills/read-store.js';
 import { Random } from '../drills/random.js';
 import { freePort, startRegistry, temporaryDirectory, type RunningRegistry } from '../support/registry.js';
+import { startStoppablePostgres, type StoppablePostgres } from '../support/stoppable-postgres.js';
 import { countsLine, table } from '../support/table.js';
 import { findTool } from '../support/tools.js';
 import { startBalancer } from './balancer.js';
 import { ChaosClient } from './client.js';
-import { startDatabase, type ChaosDatabase } from './database.js';
 import { pullImage, runClient, type Load } from './load.js';
 import { startChaosS3, type ChaosS3 } from './object-store.js';
 
@@ -50,7 +50,7 @@ interface Place {
 }
 
 async function chaos(haproxy: string): Promise<void> {
-  const database = await startDatabase();
+  const database = await startStoppablePostgres({ max_connections: '100' });
   const root = await temporaryDirectory('chaos-');
   const s3 = values.store === 's3' ? await startChaosS3() : undefined;
   const start = async (port: number): Promise<RunningRegistry> =>
@@ -110,7 +110,7 @@ async function chaos(haproxy: string): Promise<void> {
   }
   s3?.stop();
   await balancer.stop();
-  await database.stop();
+  await database.close();
   report(load);
 }
 
@@ -128,7 +128,7 @@ async function fault(
   random: Random,
   nodes: Place[],
   start: (port: number) => Promise<RunningRegistry>,
-  database: ChaosDatabase,
+  database: StoppablePostgres,
   s3: ChaosS3 | undefined,
 ): Promise<void> {
   const node = random.pick(nodes);

@@ -30,10 +30,10 @@ export interface StoppablePostgres {
   close(): Promise<void>;
 }
 
-export async function startStoppablePostgres(): Promise<StoppablePostgres> {
+export async function startStoppablePostgres(settings: Readonly<Record<string, string>> = {}): Promise<StoppablePostgres> {
   const dataDirectory = await temporaryDirectory('stoppable-');
   const launch = (): Promise<EmbeddedPostgres> =>
-    startEmbeddedPostgres({ dataDirectory, settings: { fsync: 'off', log_min_messages: 'panic' } });
+    startEmbeddedPostgres({ dataDirectory, settings: { fsync: 'off', log_min_messages: 'panic', ...settings } });
   const first = await launch();
   let postgres: EmbeddedPostgres | undefined = first;
   let stalled = false;
