@@ -5,20 +5,23 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
+import { findCatchUp } from './cluster/cluster-queries.js';
+import { markIntervalMs, type Continuity } from './cluster/continuity.js';
+import { enterCluster, openCluster } from './cluster/enter-cluster.js';
+import { startPresence, type Presence } from './cluster/leadership.js';
+import type { Membership } from './cluster/membership.js';
 import { childEnvironment, type Config } from './config/config.js';
 import { Availability } from './database/availability.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
+import { openServers, type Servers } from './database/servers.js';
 import { asRegistryError, isConnectionLoss } from './database/failures.js';
-import { migrate } from './database/migrate.js';
-import { openDatabase, type Connection, type Database } from './database/pool.js';
 import { chooseEngine } from './http/engine/choose-engine.js';
 import { clientAddressBehind, type ClientAddress } from './http/client-address.js';
 import type { Handler, HttpServer, Request, RequestObserver } from './http/contract.js';
 import { createHandler } from './http/routes.js';
 import { abortUploads } from './jobs/abort-uploads.js';
 import { emptyTrash } from './jobs/empty-trash.js';
-import { expireWrites } from './jobs/expire-writes.js';
-import { heartbeatMs, joinCluster, type Membership } from './jobs/membership.js';
+import { expireWrites, giveUpLostWrites } from './jobs/expire-writes.js';
 import { runPeriodically, type Periodic } from './jobs/periodic.js';
 import type { Journal } from './journal/write-entries.js';
 import { ManifestCache } from './manifest/manifest-cache.js';
@@ -40,7 +43,6 @@ import { openReads } from './reads/database-reads.js';
 import { openStoreReads } from './reads/store-reads.js';
 import { isRebuilding } from './rebuild/rebuild-queries.js';
 import { ownerKey } from './storage/keys.js';
-import { claimStore } from './storage/owner.js';
 import type { ServiceManager } from './supervision/service-manager.js';
 import { BufferPool } from './upload/buffer-pool.js';
 import { expireSessions } from './upload/session-queries.js';
@@ -81,11 +83,20 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       log.warn(`hashing with hash-wasm, at about a quarter of the speed: ${addonProblem() ?? 'as configured'}`);
     const workers = openWorkers(config, clock, onHashed);
     closers.push(() => workers.close());
-    const { database, place, embedded, migrateSchema } = await connect(config, log, onFatal, service, closers, (error) => {
-      log.debug({ err: error }, 'a database connection was lost');
-      availability.suspect();
-    });
+    const { servers, embedded } = await findServers(config, log, onFatal, closers);
     const store = observeStore(await openStore(config, workers, embedded), metrics, tracer);
+    const cluster = openCluster({
+      servers,
+      pool: config.database.pool,
+      store,
+      log: (level, line, error) => log[level]({ err: error }, line),
+      onLoss: (error) => {
+        log.debug({ err: error }, 'a database connection was lost');
+        availability.suspect();
+      },
+    });
+    const { database, continuity } = cluster;
+    closers.push(() => database.close());
     const availability = new Availability({
       probe: async () => {
         await enter();
@@ -100,28 +111,46 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     closers.push(() => Promise.resolve(availability.close()));
     observePools({ reads: database.reads, writes: database.writes }, metrics, tracer);
     let membership: Membership | undefined;
-    closers.push(async () => {
-      if (!availability.degraded) await membership?.leave();
-    });
+    let presence: Presence | undefined;
+    let jobs: Jobs | undefined;
     const node = {
       get id() {
         return membership?.id ?? '';
       },
     };
-    const journal: Journal = { writes: availability.guardWrites(database.writes), store, node, active: new Set() };
+    const journal: Journal = { writes: availability.guardWrites(database.writes), store, node, active: new Set(), history: continuity };
     const onExpiryError = (error: unknown): void => log.error({ err: error }, 'a pending write could not be ended');
     const enter = onceSuccessful(async () => {
-      await migrateSchema();
-      if (await isRebuilding(database.writes))
-        throw new Error(
-          'the database is being rebuilt from the store, or that was interrupted: let `ha-registry rebuild` go on to its end first',
-        );
-      const { rows } = await database.writes.query<{ id: string }>('SELECT id FROM cluster');
-      await claimStore(store, rows[0]?.id ?? '');
-      membership = await joinCluster(database.writes, version, embedded);
+      const joined = await enterCluster(cluster, {
+        version,
+        alone: embedded,
+        during: (status, work) => service.during(status, work),
+        refuse: async (client) => {
+          if (await isRebuilding(client))
+            throw new Error(
+              'the database is being rebuilt from the store, or that was interrupted: let `ha-registry rebuild` go on to its end first',
+            );
+        },
+      });
+      membership = joined;
+      const started = startPresence({
+        database,
+        membership: joined,
+        store,
+        candidate: true,
+        onChange: (isLeader) => {
+          log.info(isLeader ? 'this node leads' : 'this node leads no more');
+          jobs?.poke();
+        },
+        onError: (error) => log.warn({ err: error }, 'the database does not hear this node'),
+      });
+      presence = started;
+      await started.settled;
       // What a node before this one left in doubt is decided before anybody asks.
-      await expireWrites({ ...journal, node, writes: database.writes }, onExpiryError).catch(onExpiryError);
+      if (started.isLeader) await expireWrites({ ...journal, node, writes: database.writes }, onExpiryError).catch(onExpiryError);
     });
+    closers.push(async () => presence?.stop());
+    closers.push(() => continuity.close());
     try {
       await enter();
     } catch (error) {
@@ -130,8 +159,9 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       availability.lose((error as Error).message);
     }
     availability.watch();
-    const jobs = startJobs(config, log, journal, availability, async () => membership?.beat());
-    closers.push(() => Promise.all(jobs.map((job) => job.stop())));
+    const running = startJobs(config, log, journal, () => presence, continuity, availability);
+    jobs = running;
+    closers.push(() => running.stop());
 
     let draining = false;
     const buffers = new BufferPool(config.uploads.memory_budget, store.parts.wantedBytes(1));
@@ -182,7 +212,13 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     };
     closers.push(drain);
     log.info(
-      { engine: server.engine, hash: hasher.implementation, database: place, store: `${store.kind} ${store.location}`, version },
+      {
+        engine: server.engine,
+        hash: hasher.implementation,
+        database: embedded ? `embedded ${config.database.embedded.data_dir}` : `postgres ${servers.describe()}`,
+        store: `${store.kind} ${store.location}`,
+        version,
+      },
       `listening on ${config.server.tls === undefined ? 'http' : 'https'}://${hostForUrl(config.server.bind_address)}:${server.port}`,
     );
     return { port: server.port, close: closeAll };
@@ -192,35 +228,16 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
   }
 }
 
-interface Connected {
-  readonly database: Database;
-  /** For the log; without credentials. */
-  readonly place: string;
-  readonly embedded: boolean;
-  readonly migrateSchema: () => Promise<void>;
-}
-
-async function connect(
+async function findServers(
   config: Config,
   log: Log,
   onFatal: (reason: string) => void,
-  service: ServiceManager,
   closers: (() => Promise<unknown>)[],
-  onLoss: (error: Error) => void,
-): Promise<Connected> {
-  const open = (connection: Connection): Pick<Connected, 'database' | 'migrateSchema'> => {
-    const database = openDatabase(connection, onLoss);
-    closers.push(() => database.close());
-    return { database, migrateSchema: () => service.during('migrating the database', migrate(connection)) };
-  };
-  const { url } = config.database;
-  if (url !== undefined) {
-    const { host, pathname } = new URL(url);
-    return { ...open(url), place: `postgres ${host}${pathname}`, embedded: false };
-  }
-  const dataDirectory = config.database.embedded.data_dir;
+): Promise<{ readonly servers: Servers; readonly embedded: boolean }> {
+  const { servers, password_file: passwordFile, embedded } = config.database;
+  if (servers.length > 0) return { servers: openServers(servers, passwordFile), embedded: false };
   const postgres = await startEmbeddedPostgres({
-    dataDirectory,
+    dataDirectory: embedded.data_dir,
     // An error is for the client that caused it: ours come back to this node, which answers them or logs them.
     settings: { log_min_messages: 'fatal' },
     environment: childEnvironment(),
@@ -228,7 +245,7 @@ async function connect(
   });
   closers.push(() => postgres.stop());
   postgres.onExit((reason) => onFatal(`the embedded Postgres has ended: ${reason}`));
-  return { ...open(postgres.connection), place: `embedded ${dataDirectory}`, embedded: true };
+  return { servers: openServers([postgres.connection]), embedded: true };
 }
 
 /** What failed is tried again at the next call; what succeeded is not done again. */
@@ -248,30 +265,49 @@ function unreachable(error: unknown): unknown {
   return new Error(`the database cannot be reached (database.url): ${(error as Error).message}`, { cause: error });
 }
 
-function startJobs(config: Config, log: Log, journal: Journal, availability: Availability, beat: () => Promise<void>): Periodic[] {
-  const job = (name: string, intervalMs: number, work: () => Promise<unknown>): Periodic => {
-    const periodic = runPeriodically(
+interface Jobs {
+  poke(): void;
+  stop(): Promise<unknown>;
+}
+
+/** What only the leader does is safe on several nodes, too; and nothing is deleted while the database may be behind the store. */
+function startJobs(
+  config: Config,
+  log: Log,
+  journal: Journal,
+  presence: () => Presence | undefined,
+  continuity: Continuity,
+  availability: Availability,
+): Jobs {
+  const jobs: Periodic[] = [];
+  const start = (name: string, intervalMs: number, work: () => Promise<unknown>): void => {
+    const job = runPeriodically(
       intervalMs,
-      async () => {
-        if (!availability.degraded) await work();
-      },
+      async () => void (await work()),
       (error) => {
         if (!availability.degraded) log.error({ err: error, job: name }, 'a job failed');
       },
     );
-    periodic.poke();
-    return periodic;
+    job.poke();
+    jobs.push(job);
   };
+  const startWhile = (may: () => boolean | Promise<boolean>, name: string, intervalMs: number, work: () => Promise<unknown>): void =>
+    start(name, intervalMs, async () => void ((await may()) && (await work())));
+  const writable = (): boolean => continuity.obstacle === undefined && !availability.degraded;
+  const leads = (): boolean => writable() && presence()?.isLeader === true;
+  const mayDelete = async (): Promise<boolean> => leads() && (await findCatchUp(journal.writes)) === undefined;
+  const onError = (error: unknown): void => log.error({ err: error }, 'a pending write could not be ended');
   const ageSeconds = config.uploads.expire_after / 1000;
-  return [
-    job('heartbeat', heartbeatMs, beat),
-    job('expire pending writes', 15_000, () =>
-      expireWrites(journal, (error) => log.error({ err: error }, 'a pending write could not be ended')),
-    ),
-    job('expire uploads', Math.min(60_000, config.uploads.expire_after), () => expireSessions(journal.writes, journal.node.id, ageSeconds)),
-    job('abort uploads', 5_000, () => abortUploads(journal)),
-    job('empty trash', 5_000, () => emptyTrash(journal)),
-  ];
+  start('generation', markIntervalMs, () => continuity.refresh());
+  startWhile(writable, 'give up lost writes', 15_000, () => giveUpLostWrites(journal));
+  startWhile(leads, 'high water', 60_000, () => continuity.recordHighWater());
+  startWhile(leads, 'expire pending writes', 5_000, () => expireWrites(journal, onError));
+  startWhile(mayDelete, 'expire uploads', Math.min(60_000, config.uploads.expire_after), () =>
+    expireSessions(journal.writes, journal.node.id, ageSeconds),
+  );
+  startWhile(mayDelete, 'abort uploads', 5_000, () => abortUploads(journal));
+  startWhile(mayDelete, 'empty trash', 5_000, () => emptyTrash(journal));
+  return { poke: () => jobs.forEach((job) => job.poke()), stop: () => Promise.all(jobs.map((job) => job.stop())) };
 }
 
 async function openTracing({ tracing }: Config, log: Log, addressOf: ClientAddress): Promise<Tracer | undefined> {

@@ -60,6 +60,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'jobs/expire-writes',
     ...domains.map((domain) => `${domain}/*-queries`),
   ],
+  cluster: ['oci/', 'database/', 'storage/', ...domains.map((domain) => `${domain}/*-queries`)],
   ...Object.fromEntries(
     domains.map((domain) => [
       domain,

@@ -6,8 +6,9 @@ import { childEnvironment, type Config } from '../config/config.js';
 import { findEmbeddedPostgres } from '../database/embedded-attach.js';
 import { startEmbeddedPostgres } from '../database/embedded-postgres.js';
 import { isConnectionLoss } from '../database/failures.js';
-import { migrate } from '../database/migrate.js';
-import { openDatabase, type Connection, type Database } from '../database/pool.js';
+import { migrateOn } from '../database/migrate.js';
+import { openDatabase, type Database } from '../database/pool.js';
+import { openServers, type Connection } from '../database/servers.js';
 import { openStore, openWorkers } from '../open-store.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { HashClock } from '../worker/hash-clock.js';
@@ -28,16 +29,18 @@ export async function openParts(config: Config): Promise<Parts> {
   try {
     const workers = openWorkers(config, new HashClock());
     closers.push(() => workers.close());
-    const connection = config.database.url ?? (await embeddedConnection(config, closers));
-    await migrate(connection).catch((error: unknown) => {
+    const { servers: urls, password_file: passwordFile, embedded, pool: sizes } = config.database;
+    const servers = openServers(urls.length > 0 ? urls : [await embeddedConnection(config, closers)], passwordFile);
+    await servers.find();
+    await migrateOn(servers.current()).catch((error: unknown) => {
       if (!isConnectionLoss(error)) throw error;
-      const where = config.database.url === undefined ? config.database.embedded.data_dir : 'database.url';
+      const where = urls.length === 0 ? embedded.data_dir : 'database.url';
       throw new Error(`the database cannot be reached (${where}): ${(error as Error).message}`, { cause: error });
     });
     // A connection that is lost is told by the statement that needed it.
-    const database = openDatabase(connection, () => undefined);
+    const database = openDatabase({ servers, sizes, onLoss: () => undefined });
     closers.push(() => database.close());
-    const store = await openStore(config, workers, config.database.url === undefined);
+    const store = await openStore(config, workers, urls.length === 0);
     return { database, store, close };
   } catch (error) {
     await close();

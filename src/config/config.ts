@@ -17,7 +17,8 @@ export class ConfigurationError extends Error {
 /** Every setting, with defaults filled in. Sizes are in bytes, durations in milliseconds, paths absolute. */
 export type Config = Parsed & {
   readonly storage: { readonly kind: 'filesystem' | 's3'; readonly fs: { readonly root_dir: string; readonly keep_free: number } };
-  readonly database: { readonly embedded: { readonly data_dir: string } };
+  /** No `servers`: the embedded one. */
+  readonly database: { readonly servers: readonly string[]; readonly embedded: { readonly data_dir: string } };
   readonly workers: { readonly threads: number };
 };
 
@@ -121,6 +122,7 @@ function complete(parsed: Parsed, { root, storage }: Overrides): Config {
     },
     database: {
       ...parsed.database,
+      servers: serversOf(parsed),
       embedded: { data_dir: (root === undefined ? parsed.database.embedded.data_dir : undefined) ?? join(directory, 'postgres') },
     },
     workers: { ...parsed.workers, threads: parsed.workers.threads ?? Math.max(2, availableParallelism()) },
@@ -147,6 +149,12 @@ function withSecret(s3: Parsed['storage']['s3']): Parsed['storage']['s3'] {
   const file = s3?.credentials?.secret_access_key_file;
   if (s3?.credentials === undefined || file === undefined) return s3;
   return { ...s3, credentials: { ...s3.credentials, secret_access_key: readFileSync(file, 'utf8').trim() } };
+}
+
+function serversOf({ database: { url, urls, url_file: fromFile } }: Parsed): readonly string[] {
+  const [servers = [], second] = [url === undefined ? undefined : [url], urls, fromFile].filter((given) => given !== undefined);
+  if (second !== undefined) throw new ConfigurationError('database.url: give one of database.url, database.urls and database.url_file');
+  return servers;
 }
 
 function isLoopback(address: string): boolean {

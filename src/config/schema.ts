@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Every setting with its default, and what a value must be. */
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { isNetwork } from '../http/client-address.js';
@@ -122,6 +122,22 @@ function isReadable(file: string): boolean {
   }
 }
 
+/** As libpq has it; `pg` understands the parameters sslmode, sslrootcert, sslcert and sslkey. */
+const databaseUrl = z
+  .string()
+  .regex(/^postgres(ql)?:\/\//, 'expected postgres://…')
+  .refine((value) => URL.canParse(value), 'expected postgres://…');
+
+/** A file that holds a secret; its text without the white space around it. */
+const secretFile = path.transform((file, context) => {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    context.addIssue('the file cannot be read');
+    return z.NEVER;
+  }
+});
+
 export const schema = z.strictObject({
   server: z
     .strictObject({
@@ -146,10 +162,14 @@ export const schema = z.strictObject({
     .prefault({}),
   database: z
     .strictObject({
-      url: z
-        .string()
-        .regex(/^postgres(ql)?:\/\//, 'expected postgres://…')
+      url: databaseUrl.optional(),
+      url_file: secretFile
+        .transform((value) => value.split(/\s+/))
+        .pipe(z.array(databaseUrl).min(1))
         .optional(),
+      urls: z.array(databaseUrl).min(1).optional(),
+      password_file: readableFile.optional(),
+      pool: z.strictObject({ reads: integer(1, 100).default(3), writes: integer(2, 16).default(16) }).prefault({}),
       embedded: z.strictObject({ data_dir: path.optional() }).prefault({}),
     })
     .prefault({}),

@@ -3,7 +3,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Connection } from './pool.js';
+import type { Connection } from './servers.js';
 
 /**
  * The socket of the embedded Postgres that a running node has in this data directory; undefined when none runs there. What postmaster.pid says is believed only as far

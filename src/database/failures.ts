@@ -14,7 +14,8 @@ export const sqlState = {
 
 /** Foreign key, deadlock, serialization, lock timeout: what a concurrent writer may cause and a new attempt cures. */
 const transient = new Set(['23503', '40P01', '40001', '55P03', sqlState.startAgain]);
-const lostConnection = /^(08|57P0)|^(ECONN|EPIPE|ENOENT|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH)/;
+/** 25006: the server became a standby, so the connection is one to the wrong server. */
+const lostConnection = /^(08|57P0|25006)|^(ECONN|EPIPE|ENOENT|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH)/;
 /** Of the server as a whole, not of the statement: no connection, no access, no resources, an operator, the machine, a defect. */
 const serverFailure = /^(08|25006|28|3D|53|57|58|XX)/;
 const lostConnectionMessage =
@@ -29,6 +30,9 @@ export function sqlStateOf(error: unknown): string | undefined {
 export function isTransient(error: unknown): boolean {
   return transient.has(sqlStateOf(error) ?? '');
 }
+
+/** The database is not the one that it was, or is behind its store; a class of connection loss, so that reads go on from the store. */
+export const databaseChanged = '08HA1';
 
 /** True when Postgres may or may not have done what it was asked. */
 export function isConnectionLoss(error: unknown): boolean {
@@ -58,6 +62,7 @@ export function isDiskFull(error: unknown): boolean {
 
 /** What a client is told when the database or the disk cannot serve: 503 or 507. Everything else is returned as it is. */
 export function asRegistryError(error: unknown): unknown {
+  if (error instanceof RegistryError) return error;
   const state = sqlStateOf(error);
   if (isDiskFull(error)) {
     return new RegistryError('INSUFFICIENT_STORAGE', 'there is no space left for this write', { cause: error });

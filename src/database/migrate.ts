@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { readdir, readFile } from 'node:fs/promises';
-import { Client } from 'pg';
-import { clientOptions, type Connection } from './pool.js';
+import { Client, type ClientConfig } from 'pg';
+import { clientOptions, type Connection } from './servers.js';
 
 const directory = new URL('./migrations/', import.meta.url);
 /** A server that takes the connection and then says nothing is as good as none. */
@@ -14,10 +14,14 @@ const migrationLock = 4_872_100_915;
 const breaking = /^-- breaking$/m;
 
 /** Brings the schema up to what this version needs; each file of `migrations/` in a transaction of its own, in the order of their numbers. */
-export async function migrate(connection: Connection): Promise<void> {
+export function migrate(connection: Connection): Promise<void> {
+  return migrateOn(clientOptions(connection));
+}
+
+export async function migrateOn(server: ClientConfig): Promise<void> {
   const files = (await readdir(directory)).filter((name) => /^\d{4}_.+\.sql$/.test(name)).sort();
   // A connection of its own: without the limits of the pools, since a migration takes as long as it takes.
-  const client = new Client({ ...clientOptions(connection), application_name: 'ha-registry migrate', connectionTimeoutMillis: connectMs });
+  const client = new Client({ ...server, application_name: 'ha-registry migrate', connectionTimeoutMillis: connectMs });
   await client.connect();
   try {
     await client.query('SELECT pg_advisory_lock($1)', [migrationLock]);

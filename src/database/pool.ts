@@ -1,77 +1,139 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { Socket } from 'node:net';
-import { Pool, type ClientBase, type ClientConfig, type PoolClient } from 'pg';
+import { Client, Pool, type ClientBase, type PoolClient } from 'pg';
+import { isConnectionLoss, sqlStateOf } from './failures.js';
+import type { Servers } from './servers.js';
 
 /** A pool, or one connection that holds a transaction: whatever can run a statement. */
 export type Queryer = Pick<Pool, 'query'> | Pick<ClientBase, 'query'>;
 
+/** Connections to whichever server takes writes now. */
+export interface ServerPool {
+  query: Pool['query'];
+  connect(): Promise<PoolClient>;
+  /** Connections there are, those that nobody uses, and statements that wait for one. */
+  readonly totalCount: number;
+  readonly idleCount: number;
+  readonly waitingCount: number;
+}
+
 /** The pools of a node. Reads are batched, so few connections carry them; writes are kept at 16, past which locks on the nodes row cost a third. */
 export interface Database {
-  readonly reads: Pool;
-  readonly writes: Pool;
-  /** Gives up all connections: those that a network has forgotten would stay silent. */
+  readonly reads: ServerPool;
+  readonly writes: ServerPool;
+  /** A connection of its own, for who must hold or see something on it. It passes no check; the caller ends it. */
+  connectAlone(name: string, settings: Readonly<Record<string, string>>, timeoutMs: number): Promise<Client>;
+  /** Gives up all connections; new ones go to the server that takes writes now. */
   reconnect(): void;
+  /** What failed on a connection of its own: when it was the server's fault, the one that takes writes is looked for. */
+  suspect(error: unknown): void;
   close(): Promise<void>;
 }
 
-export type Connection = string | { readonly host: string; readonly port: number; readonly user: string; readonly database: string };
+export interface DatabaseOptions {
+  readonly servers: Servers;
+  readonly sizes: { readonly reads: number; readonly writes: number };
+  /** Told once per connection that was lost. */
+  readonly onLoss: (error: Error) => void;
+  /** Looks at a new connection before anybody may use it; a rejection ends it. */
+  readonly admit?: (client: ClientBase) => Promise<void>;
+  /** Throws when nothing may be written now. */
+  readonly checkWritable?: () => void;
+}
 
-const readConnections = 3;
-const writeConnections = 16;
 /** Longer than any statement may take: a server that vanished without a word is given up. Who reads does not wait that long (availability.ts); this gives its connection up. */
 const timeouts = { reads: { connectMs: 3_000, queryMs: 4_000 }, writes: { connectMs: 10_000, queryMs: 40_000 } } as const;
+/** Statements that wait for a connection of a pool that is given up get theirs within this time, or fail. */
+const drainMs = 10_000;
 
-/** Session settings of every connection: nothing may hold a lock for long, and a half-dead peer is noticed. */
-const sessionOptions = [
-  '-c statement_timeout=30s',
-  '-c lock_timeout=10s',
-  '-c idle_in_transaction_session_timeout=30s',
-  '-c timezone=UTC',
-  '-c jit=off',
+/** Session settings of every connection: nothing may hold a lock for long, and a half-dead peer is noticed on both sides. */
+const sessionSettings: Readonly<Record<string, string>> = {
+  statement_timeout: '30s',
+  lock_timeout: '10s',
+  idle_in_transaction_session_timeout: '30s',
+  tcp_keepalives_idle: '10',
+  tcp_keepalives_interval: '5',
+  tcp_keepalives_count: '3',
+  timezone: 'UTC',
+  jit: 'off',
   // Every statement here finds its rows by an index, and must do so also before a table has statistics: a scan chosen while it was empty stays until it is analyzed.
-  '-c plan_cache_mode=force_generic_plan',
-  '-c enable_seqscan=off',
-  '-c enable_hashjoin=off',
-  '-c enable_mergejoin=off',
-].join(' ');
+  plan_cache_mode: 'force_generic_plan',
+  enable_seqscan: 'off',
+  enable_hashjoin: 'off',
+  enable_mergejoin: 'off',
+};
 
-export function openDatabase(connection: Connection, onError: (error: Error) => void): Database {
+const optionsOf = (settings: Readonly<Record<string, string>>): string =>
+  Object.entries(settings)
+    .map(([name, value]) => `-c ${name}=${value}`)
+    .join(' ');
+
+export function openDatabase({ servers, sizes, onLoss, admit, checkWritable }: DatabaseOptions): Database {
   let closing = false;
   // While closing, what is left of the connections may be cut: that is no loss.
-  const onLoss = (error: Error): void => {
-    if (!closing) onError(error);
+  const told = (error: Error): void => {
+    if (!closing) onLoss(error);
   };
-  const open = (max: number, name: 'reads' | 'writes'): Pool => {
+  const failed = (error: unknown): void => {
+    if (closing || !isConnectionLoss(error)) return;
+    // What became read-only is the primary no more, also where the same address now leads to another server.
+    if (sqlStateOf(error) === readOnly) reconnect();
+    void follow();
+  };
+  const follow = async (): Promise<void> => {
+    if (await servers.find()) reconnect();
+  };
+  const open = (max: number, name: 'reads' | 'writes') => (): Pool => {
     const pool = new Pool({
-      ...clientOptions(connection),
+      ...servers.current(),
       max,
       application_name: `ha-registry ${name}`,
-      options: sessionOptions,
+      options: optionsOf(sessionSettings),
       keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
       connectionTimeoutMillis: timeouts[name].connectMs,
       query_timeout: timeouts[name].queryMs,
       idleTimeoutMillis: 0,
+      // The pool waits for it, whatever its type says.
+      ...(admit === undefined ? {} : { onConnect: (client: ClientBase) => admit(client) as unknown as undefined }),
     });
     // Without these listeners a Postgres that stops would end the process.
-    pool.on('error', onLoss);
-    pool.on('connect', (client) => {
-      client.on('error', onLoss);
-      clients.add(client);
-    });
-    pool.on('remove', (client) => clients.delete(client));
+    pool.on('error', told);
+    pool.on('error', failed);
+    pool.on('connect', (client) => client.on('error', told));
     return pool;
   };
-  const clients = new Set<PoolClient>();
-  const reads = open(readConnections, 'reads');
-  const writes = open(writeConnections, 'writes');
+  const reads = new FollowingPool(open(sizes.reads, 'reads'), failed, () => undefined);
+  const writes = new FollowingPool(open(sizes.writes, 'writes'), failed, () => checkWritable?.());
+  const reconnect = (): void => {
+    if (closing) return;
+    reads.reopen();
+    writes.reopen();
+  };
   return {
     reads,
     writes,
-    reconnect() {
-      // Without a goodbye, which nobody might take; the pools see that they are gone.
-      for (const client of clients) (client as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
+    reconnect,
+    suspect: failed,
+    async connectAlone(name, settings, timeoutMs) {
+      const client = new Client({
+        ...servers.current(),
+        application_name: `ha-registry ${name}`,
+        options: optionsOf({ ...sessionSettings, ...settings }),
+        keepAlive: true,
+        connectionTimeoutMillis: timeoutMs,
+        query_timeout: timeoutMs,
+      });
+      client.on('error', () => undefined);
+      try {
+        await client.connect();
+        return client;
+      } catch (error) {
+        failed(error);
+        client.end().catch(() => undefined);
+        throw error;
+      }
     },
     async close() {
       closing = true;
@@ -80,7 +142,74 @@ export function openDatabase(connection: Connection, onError: (error: Error) => 
   };
 }
 
-/** For `pg`. On a socket of our own there is no TLS, whatever the environment says. */
-export function clientOptions(connection: Connection): ClientConfig {
-  return typeof connection === 'string' ? { connectionString: connection } : { ...connection, ssl: false };
+const readOnly = '25006';
+
+/** Of the many forms of `query` the one that returns a promise. */
+interface Promising {
+  query(...args: readonly unknown[]): Promise<unknown>;
+}
+
+/** A pool that is replaced by another when the server changes. */
+class FollowingPool implements ServerPool {
+  private pool: Pool;
+  private readonly open: () => Pool;
+  private readonly failed: (error: unknown) => void;
+  private readonly check: () => void;
+
+  constructor(open: () => Pool, failed: (error: unknown) => void, check: () => void) {
+    this.open = open;
+    this.failed = failed;
+    this.check = check;
+    this.pool = open();
+  }
+
+  /** hot: one promise more than the pool's own. */
+  query = (async (...args: Parameters<Pool['query']>): Promise<unknown> => {
+    this.check();
+    try {
+      return await (this.pool as unknown as Promising).query(...args);
+    } catch (error) {
+      this.failed(error);
+      throw error;
+    }
+  }) as unknown as Pool['query'];
+
+  async connect(): Promise<PoolClient> {
+    this.check();
+    try {
+      return await this.pool.connect();
+    } catch (error) {
+      this.failed(error);
+      throw error;
+    }
+  }
+
+  get totalCount(): number {
+    return this.pool.totalCount;
+  }
+
+  get idleCount(): number {
+    return this.pool.idleCount;
+  }
+
+  get waitingCount(): number {
+    return this.pool.waitingCount;
+  }
+
+  reopen(): void {
+    const old = this.pool;
+    this.pool = this.open();
+    void endWhenAnswered(old);
+  }
+
+  end(): Promise<void> {
+    return this.pool.end();
+  }
+}
+
+/** A pool that ends forgets who waits for a connection, and so it ends when nobody does. */
+async function endWhenAnswered(pool: Pool): Promise<void> {
+  const deadline = performance.now() + drainMs;
+  while (pool.waitingCount > 0 && performance.now() < deadline) await new Promise((resolve) => void setTimeout(resolve, 50));
+  await pool.end().catch(() => undefined);
 }

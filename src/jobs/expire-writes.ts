@@ -20,12 +20,16 @@ import { commitTagDeletion } from '../tag/tag-queries.js';
 
 const atOnce = 500;
 
+/** Gives up what this node has left pending and does not know of any more, since an answer was lost. Every node does that for itself. */
+export async function giveUpLostWrites(journal: Journal): Promise<void> {
+  await setOutcomeUnknown(journal.writes, journal.node.id, [...journal.active]);
+}
+
 /**
  * Ends what dead nodes left pending. Writes are withdrawn: nobody was told of them. Deletions are carried out: their entry may be in the store, and there it counts.
  * Safe on several nodes at once, since only one can take a pending row away.
  */
 export async function expireWrites(journal: Journal, onError: (error: unknown) => void): Promise<void> {
-  await setOutcomeUnknown(journal.writes, journal.node.id, [...journal.active]);
   for (const expired of await listExpiredWrites(journal.writes, atOnce)) {
     try {
       if (expired.deletion === undefined) await abandonExpiredWrite(journal.writes, expired.sequence);

@@ -31,12 +31,16 @@ export interface ExpiredWrite {
 export type PendingDeletion =
   { readonly tag: string } | { readonly manifest: string; readonly tags: readonly string[] } | { readonly blob: string };
 
-/** Pending writes whose node is gone, or whose node said that it does not know how the commit ended; oldest first. */
+/**
+ * Pending writes whose node is gone, or whose node said that it does not know how the commit ended; oldest first. Those of an earlier generation of the database may have
+ * been committed in it, and acknowledged: the walk over the store decides.
+ */
 export async function listExpiredWrites(queryer: Queryer, limit: number): Promise<ExpiredWrite[]> {
   const { rows } = await queryer.query<{ sequence: string; repository: string; deletion: PendingDeletion | null }>({
     name: 'list-expired-writes',
     text: `SELECT sequence, repository, deletion FROM pending_writes p
-           WHERE outcome_unknown OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = p.node) ORDER BY sequence LIMIT $1`,
+           WHERE (outcome_unknown OR NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = p.node))
+             AND generation >= (SELECT COALESCE(catch_up_due, 0) FROM cluster) ORDER BY sequence LIMIT $1`,
     values: [limit],
   });
   return rows.map((row) => ({ sequence: BigInt(row.sequence), repository: row.repository, deletion: row.deletion ?? undefined }));

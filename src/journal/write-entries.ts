@@ -15,6 +15,19 @@ export interface Journal {
   readonly node: { readonly id: string };
   /** Sequences that are being written now. What else is pending in this node's name is of unknown outcome. */
   readonly active: Set<bigint>;
+  readonly history: History;
+}
+
+/** Notices a database that has gone back in time, and remembers what it must not forget (cluster/continuity.ts). */
+export interface History {
+  /** Changes whenever it became uncertain which database answers. */
+  readonly epoch: number;
+  /** The highest sequence seen so far. */
+  readonly highest: bigint;
+  /** Rejects with 503 when a statement that was sent when the highest was `before` has drawn an older one. */
+  drawn(sequence: bigint, before: bigint): Promise<void>;
+  /** False when the write is not to be acknowledged: the database that committed it may be another than the one that answers now. */
+  remember(write: { readonly sequence: bigint; readonly templates: readonly KeyTemplate[] }, epoch: number): boolean;
 }
 
 /** Entries that are about to be written, or, when nothing has to be, the outcome. */
@@ -40,10 +53,12 @@ export async function writeEntries<Outcome>(journal: Journal, prepare: () => Pro
   for (let attempt = 1; attempt <= mostAttempts; attempt++) {
     if (attempt > 1) await delay(Math.random() * pauseMs * attempt);
     const owner = journal.node.id;
-    const since = performance.now();
+    const since = { time: performance.now(), epoch: journal.history.epoch };
+    const highest = journal.history.highest;
     const prepared = await prepareOnce(prepare);
     if (prepared === undefined) continue;
     if ('done' in prepared) return prepared.done;
+    await journal.history.drawn(prepared.sequence, highest);
     journal.active.add(prepared.sequence);
     try {
       const result = await writeOnce(journal, owner, prepared, since);
@@ -80,7 +95,7 @@ async function writeOnce(
   journal: Journal,
   owner: string,
   prepared: Writable,
-  since: number,
+  since: { readonly time: number; readonly epoch: number },
 ): Promise<'committed' | { readonly failure: unknown }> {
   try {
     await putObjects(journal.store, prepared);
@@ -90,13 +105,20 @@ async function writeOnce(
   }
   try {
     await prepared.commit();
-    return 'committed';
+    return acknowledge(journal, prepared, since.epoch);
   } catch (failure) {
     const lost = isConnectionLoss(failure);
     const withdrawn = await withdraw(journal, owner, prepared, false);
     // Its answer was lost, but the pending row is gone, which while we are a node only the commit removes; or our own expiry, much later.
-    return lost && withdrawn === false && performance.now() - since < certainWithinMs ? 'committed' : { failure };
+    const committed = lost && withdrawn === false && performance.now() - since.time < certainWithinMs;
+    return committed ? acknowledge(journal, prepared, since.epoch) : { failure };
   }
+}
+
+/** What another database than the one that was asked says of a write means nothing: the client asks again. */
+function acknowledge({ history }: Journal, { sequence, objects }: Writable, epoch: number): 'committed' | { readonly failure: unknown } {
+  if (history.remember({ sequence, templates: objects.map(({ template }) => template) }, epoch)) return 'committed';
+  return { failure: unavailable('the database has changed meanwhile') };
 }
 
 async function putObjects(store: BlobStore, { writeData, objects, sequence }: Writable): Promise<void> {

@@ -174,11 +174,12 @@ export async function restoreArrivedBlobs(queryer: Queryer, repository: Reposito
   });
 }
 
-/** The index is complete; collection waits for as long as what was just pushed does. Returns the cluster's id: the one given, which the store is marked with. */
-export async function finishRebuild(queryer: Queryer, clusterId: string | undefined): Promise<string> {
+/** The index is complete; collection waits for as long as what was just pushed does. Returns the cluster's id: the one given, which the store is marked with. Its generation is above the
+ * store's, so that this database counts and those before it do not. */
+export async function finishRebuild(queryer: Queryer, clusterId: string | undefined, generation: bigint): Promise<string> {
   const { rows } = await queryer.query<{ id: string }>(
-    `UPDATE cluster SET id = COALESCE($1, id), generation = generation + 1, rebuild_started_at = NULL, gc_not_before = next_due() RETURNING id`,
-    [clusterId],
+    `UPDATE cluster SET id = COALESCE($1, id), generation = GREATEST(generation, $2::bigint) + 1, store_id = NULL, catch_up_due = NULL, rebuild_started_at = NULL, gc_not_before = next_due() RETURNING id`,
+    [clusterId, generation],
   );
   return rows[0]?.id ?? '';
 }

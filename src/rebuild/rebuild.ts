@@ -8,7 +8,8 @@ import { referrerDescriptor } from '../manifest/push-manifest.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { entryKey, linkTemplate, repositoriesPrefix } from '../storage/keys.js';
 import { walkKeys } from '../storage/walk-keys.js';
-import { readOwner, writeOwner } from '../storage/owner.js';
+import { readGeneration } from '../storage/cluster-marks.js';
+import { claimStore, readOwner } from '../storage/owner.js';
 import { groupEntries, type EntryGroup } from './entry-groups.js';
 import { readGroup, type Finding, type GroupReading, type VerifyData } from './read-group.js';
 import {
@@ -218,7 +219,7 @@ async function finish(holder: PoolClient, store: BlobStore): Promise<void> {
   }
   const owner = await readOwner(store);
   await holder.query('ANALYZE').catch(() => undefined);
-  const clusterId = await finishRebuild(holder, owner);
-  if (owner === undefined) await writeOwner(store, clusterId);
+  const clusterId = await finishRebuild(holder, owner?.cluster, (await readGeneration(store))?.generation ?? 0n);
+  if (owner === undefined) await claimStore(store, { cluster: clusterId, store: clusterId });
   await forgetProgress(holder);
 }

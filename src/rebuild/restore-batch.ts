@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { Pool, PoolClient } from 'pg';
+import type { PoolClient } from 'pg';
+import type { ServerPool } from '../database/pool.js';
 import { isTransient } from '../database/failures.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { deletionTemplate, entryKey } from '../storage/keys.js';
@@ -29,7 +30,7 @@ export interface Batch {
 }
 
 /** Puts a batch into the index, with the progress, in one transaction. Returns all that did not fit. */
-export async function restoreBatch(pool: Pool, store: BlobStore, batch: Batch): Promise<Finding[]> {
+export async function restoreBatch(pool: ServerPool, store: BlobStore, batch: Batch): Promise<Finding[]> {
   for (let attempt = 1; ; attempt++) {
     const client = await pool.connect();
     try {

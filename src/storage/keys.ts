@@ -14,6 +14,11 @@
  *     …/<seq>.deleted                                                           a deletion is an entry of _blobs, _manifests and _tags
  *     uploads/<session>/<offset>-<uuid>                                         the tail of an upload that is too small for a part
  *     cluster/owner                                                             which cluster's store this is
+ *     cluster/claims/<cluster>                                                  for a moment: who is about to write the owner
+ *     cluster/generations/<seq>                                                 which database it went with from then on; the generation counts as a sequence
+ *     cluster/high-water/<seq>                                                  a sequence that the database has given out
+ *     cluster/blocks/<seq>                                                      a block of sequences that may be in use, by its number
+ *     cluster/nodes/<node>                                                      a node that uses this store
  *
  * `<seq>` counts down from 2^63 - 1, so that the newest entry of a prefix lists first; the newest entry wins.
  *
@@ -28,7 +33,24 @@ export type KeyTemplate = string & { readonly __keyTemplate: true };
 const largestSequence = 9223372036854775807n;
 
 export const ownerKey = 'cluster/owner';
+export const claimsPrefix = 'cluster/claims/';
+export const generationsPrefix = 'cluster/generations/';
+export const highWaterPrefix = 'cluster/high-water/';
+export const blocksPrefix = 'cluster/blocks/';
 export const repositoriesPrefix = 'repositories/';
+
+/** Under one of the prefixes of `cluster/` that count: the highest lists first. */
+export function countedKey(prefix: string, count: bigint): string {
+  return prefix + (largestSequence - count).toString().padStart(20, '0');
+}
+
+export function countOf(prefix: string, key: string): bigint {
+  return largestSequence - BigInt(key.slice(prefix.length));
+}
+
+export function nodeKey(node: string): string {
+  return `cluster/nodes/${node}`;
+}
 
 export function dataKey(uuid: string): string {
   return `data/${uuid.slice(-2)}/${uuid}`;
@@ -88,6 +110,11 @@ export function deletionTemplate(prefix: string): KeyTemplate {
 
 export function entryKey(template: KeyTemplate, sequence: bigint): string {
   return template.replace('%', (largestSequence - sequence).toString().padStart(20, '0'));
+}
+
+/** The entry's template, from its key. */
+export function templateOf(key: string, sequence: bigint): KeyTemplate {
+  return key.replace((largestSequence - sequence).toString().padStart(20, '0'), '%') as KeyTemplate;
 }
 
 /** What an entry's key says. */

@@ -59,6 +59,8 @@ async function directory(t: Test, root: string, options: FilesystemOptions): Pro
   await t.rejects(openFilesystemStore(file, options), 'a root that is no directory');
 }
 
+const ownerOf = (id: string) => ({ cluster: id, store: id });
+
 async function newStore(): Promise<BlobStore> {
   return openFilesystemStore(await temporaryDirectory('claim-'), { workers, keepFreeBytes: 0 });
 }
@@ -70,12 +72,12 @@ async function outcomes(claims: readonly Promise<void>[]): Promise<string[]> {
 void t.test('nodes that claim a new store at once', async (t) => {
   const one = await newStore();
   t.strictSame(
-    await outcomes(['a', 'a', 'a'].map((id) => claimStore(one, id))),
+    await outcomes(['a', 'a', 'a'].map((id) => claimStore(one, ownerOf(id)))),
     Array(3).fill('fulfilled'),
     'those of one cluster share it',
   );
   t.strictSame(await one.list('cluster/'), ['cluster/owner'], 'which is marked');
-  await t.rejects(claimStore(one, 'b'), /belongs to the database of cluster a/, 'another cluster comes too late');
+  await t.rejects(claimStore(one, ownerOf('b')), /belongs to the database of cluster a/, 'another cluster comes too late');
 
   // Both have written their claim before either looks.
   const two = await newStore();
@@ -91,8 +93,12 @@ void t.test('nodes that claim a new store at once', async (t) => {
       },
     },
   }) as BlobStore;
-  t.strictSame(await outcomes([claimStore(held, 'a'), claimStore(held, 'b')]), ['rejected', 'rejected'], 'two clusters see each other');
-  await claimStore(two, 'a');
+  t.strictSame(
+    await outcomes([claimStore(held, ownerOf('a')), claimStore(held, ownerOf('b'))]),
+    ['rejected', 'rejected'],
+    'two clusters see each other',
+  );
+  await claimStore(two, ownerOf('a'));
   t.pass('and the one that stays has it');
 
   // One sleeps between finding no owner and writing its claim.
@@ -100,11 +106,11 @@ void t.test('nodes that claim a new store at once', async (t) => {
   const late: BlobStore = Object.create(three, {
     put: {
       value: async (key: string, bytes: Uint8Array) => {
-        if (key.endsWith('/b')) await claimStore(three, 'a');
+        if (key.endsWith('/b')) await claimStore(three, ownerOf('a'));
         await three.put(key, bytes);
       },
     },
   }) as BlobStore;
-  await t.rejects(claimStore(late, 'b'), /belongs to the database of cluster a/, 'who was overtaken sees it');
+  await t.rejects(claimStore(late, ownerOf('b')), /belongs to the database of cluster a/, 'who was overtaken sees it');
   t.match(Buffer.from((await three.get('cluster/owner')) ?? []).toString(), '"a"', 'and changes nothing');
 });
