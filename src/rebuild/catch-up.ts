@@ -5,10 +5,11 @@
  * Brings a database that went back in time forward to what the store holds, beside pulls and pushes: adopts by key what it lacks, and drops rows whose entries are not
  * in the store. Whatever a living node is writing meanwhile is left to that node. Can be interrupted and done again.
  */
-import type { Pool, PoolClient } from 'pg';
+import type { PoolClient } from 'pg';
 import { commitLink, commitLinkDeletion } from '../blob/link-queries.js';
 import { mountBlob } from '../blob/link-blob.js';
 import { isTransient } from '../database/failures.js';
+import type { ServerPool } from '../database/pool.js';
 import { expireWrites } from '../jobs/expire-writes.js';
 import type { Journal } from '../journal/write-entries.js';
 import { commitManifest, commitManifestDeletion, entriesOf, findSubject } from '../manifest/manifest-queries.js';
@@ -73,7 +74,7 @@ const looksAtOnce = 16;
 
 export async function catchUp(
   journal: Journal,
-  pool: Pool,
+  pool: ServerPool,
   { onProgress, onFinding, signal }: CatchUpOptions = {},
 ): Promise<CatchUpCounts> {
   const counts: CatchUpCounts = { entries: 0, adopted: 0, dropped: 0 };
@@ -109,14 +110,14 @@ export async function catchUp(
 
 class CatchUp {
   private readonly journal: Journal;
-  private readonly pool: Pool;
+  private readonly pool: ServerPool;
   private readonly counts: CatchUpCounts;
   private readonly report: (finding: Finding) => Promise<void>;
   /** A manifest's deletion waits for newer entries of its tags, which the walk comes to later. */
   private readonly deletions: (Place & { readonly sequence: bigint })[] = [];
   private largest = 0n;
 
-  constructor(journal: Journal, pool: Pool, counts: CatchUpCounts, report: (finding: Finding) => Promise<void>) {
+  constructor(journal: Journal, pool: ServerPool, counts: CatchUpCounts, report: (finding: Finding) => Promise<void>) {
     this.journal = journal;
     this.pool = pool;
     this.counts = counts;
