@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { Pool } from 'pg';
+import { findCatchUp, setCaughtUp } from '../cluster/cluster-queries.js';
+import type { ServerPool } from '../database/pool.js';
 import type { Journal } from '../journal/write-entries.js';
 import { catchUp } from '../rebuild/catch-up.js';
 import { importDistribution } from '../rebuild/import-distribution.js';
@@ -83,12 +84,14 @@ async function takeOver(journal: Journal, hash: Hash, values: CommandInput['valu
   return 0;
 }
 
-async function catchUpWith(journal: Journal, pool: Pool, values: CommandInput['values']): Promise<number> {
+async function catchUpWith(journal: Journal, pool: ServerPool, values: CommandInput['values']): Promise<number> {
   const report = new Report(values['json'] === true);
+  const due = await findCatchUp(pool);
   const counts = await catchUp(journal, pool, {
     onProgress: ({ entries, adopted, dropped }) => report.line(`${entries} entries, ${adopted} adopted, ${dropped} rows dropped`),
     onFinding: (finding) => report.finding(finding),
   });
+  if (due !== undefined) await setCaughtUp(pool, due);
   const { entries, adopted, dropped } = counts;
   report.end(`looked at ${entries} entries, adopted ${adopted}, dropped ${dropped} rows`, { entries, adopted, dropped }, collectionNote);
   return 0;
