@@ -285,7 +285,9 @@ function startJobs(
       intervalMs,
       async () => void (await work()),
       (error) => {
-        if (!availability.degraded) log.error({ err: error, job: name }, 'a job failed');
+        if (availability.degraded) return;
+        // The line that the database is away comes with it, or has to come yet.
+        log[isConnectionLoss(error) ? 'warn' : 'error']({ err: error, job: name }, 'a job failed');
       },
     );
     job.poke();

@@ -58,7 +58,8 @@ export async function enterCluster(
   { servers, pool, store, database, continuity, log }: Cluster,
   options: EntryOptions,
 ): Promise<Membership> {
-  await servers.find();
+  // The pools were opened for the first of several, which need not be the one.
+  if (await servers.find()) database.reconnect();
   const { empty, warnings } = await checkServer(servers.current(), { connections: pool.reads + pool.writes + otherConnections });
   for (const warning of warnings) log('warn', warning);
   if (empty) await refuseEmptyDatabase(store);

@@ -244,7 +244,8 @@ async function frozen(t: Test, stage: Stage, b: HttpClient): Promise<void> {
   open.request.end(Buffer.alloc(bytes.length - sentBytes, 'other bytes'));
   process.kill(a.pid, 'SIGCONT');
   const late = await open.answer;
-  t.strictSame([late.status, errorCode(late)], [404, 'BLOB_UPLOAD_UNKNOWN'], 'the one that wakes has lost it');
+  // 503 when the node itself was declared dead meanwhile, and has yet to come back under another id.
+  t.match(`${late.status} ${errorCode(late)}`, /^(404 BLOB_UPLOAD_UNKNOWN|503 UNAVAILABLE)$/, 'the one that wakes has lost it');
   for (const client of [a.client, b]) {
     t.ok((await client.send('GET', `/v2/moving/blobs/${digest}`)).body.equals(bytes), 'byte for byte');
   }
@@ -329,7 +330,8 @@ async function nothingStays(t: Test, stage: Stage, s3: S3Client, Bucket: string)
 
   const cancelled = await begin(17 * MiB, 200 * KiB);
   t.equal(await multipart(), 1, 'a multipart upload');
-  t.equal((await keys('uploads/')).length, 1, 'a tail');
+  // The one of the first chunk, whose bytes are in a later one now, goes with the trash.
+  await until('a tail', async () => (await keys('uploads/')).length === 1);
   t.equal((await client.send('DELETE', cancelled)).status, 204, 'cancelled');
   const wrong = await begin(9 * MiB, 70_000);
   t.equal((await client.send('PUT', withDigest(wrong, digestOf('other')), { body: '' })).status, 400, 'a wrong digest');
