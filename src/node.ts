@@ -5,6 +5,11 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
+import { collect } from './collector/collect.js';
+import { newCounters, type Collection } from './collector/collection.js';
+import { emptyTrash } from './collector/empty-trash.js';
+import { lifetimesBy } from './collector/lifetimes.js';
+import { sweep } from './collector/sweep.js';
 import { childEnvironment, type Config } from './config/config.js';
 import { Availability } from './database/availability.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
@@ -16,13 +21,14 @@ import { clientAddressBehind, type ClientAddress } from './http/client-address.j
 import type { Handler, HttpServer, Request, RequestObserver } from './http/contract.js';
 import { createHandler } from './http/routes.js';
 import { abortUploads } from './jobs/abort-uploads.js';
-import { emptyTrash } from './jobs/empty-trash.js';
 import { expireWrites } from './jobs/expire-writes.js';
 import { heartbeatMs, joinCluster, type Membership } from './jobs/membership.js';
 import { runPeriodically, type Periodic } from './jobs/periodic.js';
 import type { Journal } from './journal/write-entries.js';
 import { ManifestCache } from './manifest/manifest-cache.js';
+import { PullTimes } from './manifest/pull-times.js';
 import { ReceiveBudget } from './manifest/receive-budget.js';
+import { countCollection } from './observe/gc-metrics.js';
 import { countCluster } from './observe/cluster-metrics.js';
 import type { Log } from './observe/log.js';
 import { getMetrics, metricsElsewhere, serveMetrics } from './observe/metrics-endpoint.js';
@@ -130,7 +136,18 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       availability.lose((error as Error).message);
     }
     availability.watch();
-    const jobs = startJobs(config, log, journal, availability, async () => membership?.beat());
+    const collection: Collection = {
+      pool: database.collector,
+      store,
+      node,
+      lifetimesOf: lifetimesBy(config),
+      batch: config.gc.batch,
+      delayMs: config.gc.delay,
+      mayDelete: () => Promise.resolve(true),
+      counters: newCounters(),
+    };
+    const pulls = new PullTimes();
+    const jobs = startJobs(config, log, { journal, collection, pulls, availability }, async () => membership?.beat());
     closers.push(() => Promise.all(jobs.map((job) => job.stop())));
 
     let draining = false;
@@ -143,13 +160,21 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     countManifestCache(metrics, cache);
     countCluster(metrics, database.reads);
     countAvailability(metrics, availability);
-    const reads = openReads(database.reads, availability, openStoreReads(store, cache), batches);
+    countCollection(metrics, collection.counters, database.reads);
+    const reads = openReads(
+      { reads: database.reads, writes: journal.writes },
+      config.gc.delay,
+      availability,
+      openStoreReads(store, cache),
+      batches,
+    );
     const handler = createHandler({
       uploads: { journal, hasher, hashBuffer: (task) => workers.hashBuffer(task), buffers, progress },
       blobs: { reads, store },
       manifests: {
         reads,
         cache,
+        pulls,
         journal,
         hasher,
         receiving: new ReceiveBudget(manifestsAtOnce * config.manifests.max_size),
@@ -209,7 +234,7 @@ async function connect(
   onLoss: (error: Error) => void,
 ): Promise<Connected> {
   const open = (connection: Connection): Pick<Connected, 'database' | 'migrateSchema'> => {
-    const database = openDatabase(connection, onLoss);
+    const database = openDatabase(connection, config.gc.delay, onLoss);
     closers.push(() => database.close());
     return { database, migrateSchema: () => service.during('migrating the database', migrate(connection)) };
   };
@@ -248,7 +273,19 @@ function unreachable(error: unknown): unknown {
   return new Error(`the database cannot be reached (database.url): ${(error as Error).message}`, { cause: error });
 }
 
-function startJobs(config: Config, log: Log, journal: Journal, availability: Availability, beat: () => Promise<void>): Periodic[] {
+interface JobParts {
+  readonly journal: Journal;
+  readonly collection: Collection;
+  readonly pulls: PullTimes;
+  readonly availability: Availability;
+}
+
+function startJobs(
+  config: Config,
+  log: Log,
+  { journal, collection, pulls, availability }: JobParts,
+  beat: () => Promise<void>,
+): Periodic[] {
   const job = (name: string, intervalMs: number, work: () => Promise<unknown>): Periodic => {
     const periodic = runPeriodically(
       intervalMs,
@@ -270,7 +307,12 @@ function startJobs(config: Config, log: Log, journal: Journal, availability: Ava
     ),
     job('expire uploads', Math.min(60_000, config.uploads.expire_after), () => expireSessions(journal.writes, journal.node.id, ageSeconds)),
     job('abort uploads', 5_000, () => abortUploads(journal)),
-    job('empty trash', 5_000, () => emptyTrash(journal)),
+    job('empty trash', 5_000, () => emptyTrash(collection)),
+    job('collect', config.gc.interval, () => collect(collection)),
+    job('sweep', 3_600_000, () =>
+      sweep(collection, (uuid, link) => log.warn({ uuid, link }, 'the store has a link to data that the database does not know')),
+    ),
+    job('write pull times', 60_000, () => pulls.write(journal.writes)),
   ];
 }
 

@@ -35,7 +35,7 @@ export async function openParts(config: Config): Promise<Parts> {
       throw new Error(`the database cannot be reached (${where}): ${(error as Error).message}`, { cause: error });
     });
     // A connection that is lost is told by the statement that needed it.
-    const database = openDatabase(connection, () => undefined);
+    const database = openDatabase(connection, config.gc.delay, () => undefined);
     closers.push(() => database.close());
     const store = await openStore(config, workers, config.database.url === undefined);
     return { database, store, close };

@@ -51,6 +51,11 @@ export function isDatabaseAway(error: unknown): boolean {
   return isConnectionLoss(error) || serverFailure.test(sqlStateOf(error) ?? '');
 }
 
+/** A standby, or a server that was told to take no writes. */
+export function isReadOnly(error: unknown): boolean {
+  return sqlStateOf(error) === '25006';
+}
+
 /** The disk of the store, or of Postgres. */
 export function isDiskFull(error: unknown): boolean {
   return ['53100', 'ENOSPC', 'EDQUOT'].includes(sqlStateOf(error) ?? '');

@@ -13,15 +13,32 @@ export interface Database {
   readonly writes: Pool;
   /** Gives up all connections: those that a network has forgotten would stay silent. */
   reconnect(): void;
+  /** The collector's own: whatever it waits for, it waits briefly, and lets a push go first. */
+  readonly collector: Pool;
   close(): Promise<void>;
+}
+
+/** What a read needs: where it reads, and where it moves on the time of what it found. */
+export interface ReadPools {
+  readonly reads: Queryer;
+  readonly writes: Queryer;
 }
 
 export type Connection = string | { readonly host: string; readonly port: number; readonly user: string; readonly database: string };
 
 const readConnections = 3;
 const writeConnections = 16;
+/** One for what is collected logically, one for the trash. */
+const collectorConnections = 2;
 /** Longer than any statement may take: a server that vanished without a word is given up. Who reads does not wait that long (availability.ts); this gives its connection up. */
-const timeouts = { reads: { connectMs: 3_000, queryMs: 4_000 }, writes: { connectMs: 10_000, queryMs: 40_000 } } as const;
+const timeouts = {
+  reads: { connectMs: 3_000, queryMs: 4_000 },
+  writes: { connectMs: 10_000, queryMs: 40_000 },
+  collector: { connectMs: 10_000, queryMs: 40_000 },
+} as const;
+
+/** After a lock is waited for this long the collector gives its batch up: long before Postgres (1 s) looks for a deadlock and might find the push at fault. */
+const collectorOptions = '-c lock_timeout=200ms -c idle_in_transaction_session_timeout=10s';
 
 /** Session settings of every connection: nothing may hold a lock for long, and a half-dead peer is noticed. */
 const sessionOptions = [
@@ -37,18 +54,19 @@ const sessionOptions = [
   '-c enable_mergejoin=off',
 ].join(' ');
 
-export function openDatabase(connection: Connection, onError: (error: Error) => void): Database {
+/** `gcDelayMs` is what next_due() adds (migrations/0009). */
+export function openDatabase(connection: Connection, gcDelayMs: number, onError: (error: Error) => void): Database {
   let closing = false;
   // While closing, what is left of the connections may be cut: that is no loss.
   const onLoss = (error: Error): void => {
     if (!closing) onError(error);
   };
-  const open = (max: number, name: 'reads' | 'writes'): Pool => {
+  const open = (max: number, name: keyof typeof timeouts, more = ''): Pool => {
     const pool = new Pool({
       ...clientOptions(connection),
       max,
       application_name: `ha-registry ${name}`,
-      options: sessionOptions,
+      options: `${sessionOptions} -c ha_registry.gc_delay=${gcDelayMs}ms ${more}`,
       keepAlive: true,
       connectionTimeoutMillis: timeouts[name].connectMs,
       query_timeout: timeouts[name].queryMs,
@@ -66,6 +84,7 @@ export function openDatabase(connection: Connection, onError: (error: Error) => 
   const clients = new Set<PoolClient>();
   const reads = open(readConnections, 'reads');
   const writes = open(writeConnections, 'writes');
+  const collector = open(collectorConnections, 'collector', collectorOptions);
   return {
     reads,
     writes,
@@ -73,9 +92,10 @@ export function openDatabase(connection: Connection, onError: (error: Error) => 
       // Without a goodbye, which nobody might take; the pools see that they are gone.
       for (const client of clients) (client as unknown as { connection: { stream: Socket } }).connection.stream.destroy();
     },
+    collector,
     async close() {
       closing = true;
-      await Promise.allSettled([reads.end(), writes.end()]);
+      await Promise.allSettled([reads.end(), writes.end(), collector.end()]);
     },
   };
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { randomUUID } from 'node:crypto';
+import { gcProtocol } from '../collector/gate-queries.js';
 import type { Queryer } from '../database/pool.js';
 
 /** This process among the nodes. A node that was declared dead comes back under a new id, so that nothing it began before can be committed. */
@@ -39,5 +40,5 @@ export async function joinCluster(writes: Queryer, version: string, alone: boole
 }
 
 async function insertNode(writes: Queryer, id: string, version: string): Promise<void> {
-  await writes.query('INSERT INTO nodes (id, version) VALUES ($1, $2)', [id, version]);
+  await writes.query('INSERT INTO nodes (id, version, gc_protocol) VALUES ($1, $2, $3)', [id, version, gcProtocol]);
 }
