@@ -30,7 +30,7 @@ import { countCluster } from './observe/cluster-metrics.js';
 import type { Log } from './observe/log.js';
 import { getMetrics, metricsElsewhere, serveMetrics } from './observe/metrics-endpoint.js';
 import { Metrics } from './observe/metrics.js';
-import { countAvailability, countBatches, countBuild, countHashing, countManifestCache, countUploads } from './observe/node-metrics.js';
+import { countAvailability, countBatches, countBuild, countHashing, countLeadership, countManifestCache, countUploads } from './observe/node-metrics.js';
 import { observePools } from './observe/observed-pool.js';
 import { observeStore } from './observe/observed-store.js';
 import { together } from './observe/observers.js';
@@ -173,6 +173,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     countManifestCache(metrics, cache);
     countCluster(metrics, database.reads);
     countAvailability(metrics, availability);
+    countLeadership(metrics, () => presence?.isLeader === true);
     const reads = openReads(database.reads, availability, openStoreReads(store, cache), batches);
     const handler = createHandler({
       uploads: { journal, hasher, hashBuffer: (task) => workers.hashBuffer(task), buffers, progress },

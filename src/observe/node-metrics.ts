@@ -58,6 +58,11 @@ export function countAvailability(metrics: Metrics, availability: Availability):
   metrics.count('registry_database_lost_total', 'How often the database was lost.', () => availability.losses);
 }
 
+/** Whether this node leads. */
+export function countLeadership(metrics: Metrics, leads: () => boolean): void {
+  metrics.gauge('registry_leader', '1 on the node that leads.', () => (leads() ? 1 : 0));
+}
+
 /** How many requests share a query. */
 export function countBatches(metrics: Metrics, tracer: Tracer | undefined): WatchBatches {
   const keys = metrics.histogram(

@@ -330,8 +330,8 @@ async function nothingStays(t: Test, stage: Stage, s3: S3Client, Bucket: string)
 
   const cancelled = await begin(17 * MiB, 200 * KiB);
   t.equal(await multipart(), 1, 'a multipart upload');
-  // The one of the first chunk, whose bytes are in a later one now, goes with the trash.
-  await until('a tail', async () => (await keys('uploads/')).length === 1);
+  // And, for a few seconds, the one of the first chunk, whose bytes it has as well.
+  t.ok((await keys('uploads/')).length > 0, 'a tail');
   t.equal((await client.send('DELETE', cancelled)).status, 204, 'cancelled');
   const wrong = await begin(9 * MiB, 70_000);
   t.equal((await client.send('PUT', withDigest(wrong, digestOf('other')), { body: '' })).status, 400, 'a wrong digest');
