@@ -30,7 +30,15 @@ import { countCluster } from './observe/cluster-metrics.js';
 import type { Log } from './observe/log.js';
 import { getMetrics, metricsElsewhere, serveMetrics } from './observe/metrics-endpoint.js';
 import { Metrics } from './observe/metrics.js';
-import { countAvailability, countBatches, countBuild, countHashing, countLeadership, countManifestCache, countUploads } from './observe/node-metrics.js';
+import {
+  countAvailability,
+  countBatches,
+  countBuild,
+  countHashing,
+  countLeadership,
+  countManifestCache,
+  countUploads,
+} from './observe/node-metrics.js';
 import { observePools } from './observe/observed-pool.js';
 import { observeStore } from './observe/observed-store.js';
 import { together } from './observe/observers.js';
