@@ -14,6 +14,8 @@ export interface Image {
   readonly blobs: readonly Blob[];
   /** `gone`: its tag was deleted and that was acknowledged; `in doubt`: the answer to the deletion was lost. */
   tagState: 'there' | 'gone' | 'in doubt';
+  /** An attempt to push it was given up, and may still be carried out. */
+  readonly mayComeLate: boolean;
 }
 
 interface Blob {
@@ -25,6 +27,8 @@ interface Blob {
 /** What a repository's moving tag may point at: the last acknowledged digest, or one whose push was not answered since. */
 export interface Moving {
   possible: Set<string>;
+  /** Of pushes of which an attempt was given up: a node that was frozen may carry it out at any later time. */
+  readonly late: Set<string>;
 }
 
 export interface Load {
@@ -46,7 +50,7 @@ const betweenAttemptsMs = 500;
 export async function runClient(load: Load, number: number, port: number, random: Random): Promise<void> {
   const client = new ChaosClient(port);
   const repository = `chaos/client-${number}`;
-  load.moving.set(repository, { possible: new Set(['absent']) });
+  load.moving.set(repository, { possible: new Set(['absent']), late: new Set() });
   let counter = 0;
   while (!load.over) {
     const share = random.next();
@@ -78,7 +82,7 @@ async function pullMoving(load: Load, client: ChaosClient, random: Random): Prom
   const answer = await client.read('GET', `/v2/${repository}/manifests/${movingTag}`);
   const found =
     'status' in answer ? (answer.status === 404 ? 'absent' : answer.status === 200 ? sha256Of(answer.body) : undefined) : undefined;
-  if (found === undefined || !(before.has(found) || moving.possible.has(found)))
+  if (found === undefined || !(before.has(found) || moving.possible.has(found) || moving.late.has(found)))
     fail(load, `GET ${repository}:${movingTag}: ${found ?? describe(answer)}, possible: ${[...before, ...moving.possible].join(' ')}`);
 }
 
@@ -102,9 +106,16 @@ async function pushImage(load: Load, client: ChaosClient, random: Random, reposi
   moving?.possible.add(digest);
   const path = `/v2/${repository}/manifests/${digest}?tag=${tag}&tag=${movingTag}`;
   const message = { body: bytes, headers: { 'Content-Type': manifestType } };
-  if ((await insist(load, `PUT ${repository}:${tag}`, () => client.send('PUT', path, message), [201])) === undefined) return;
+  let broken = false;
+  const put = async (): Promise<Answer | Broken> => {
+    const answer = await client.send('PUT', path, message);
+    broken ||= !('status' in answer);
+    return answer;
+  };
+  if ((await insist(load, `PUT ${repository}:${tag}`, put, [201])) === undefined) return;
+  if (broken) moving?.late.add(digest);
   if (moving !== undefined) moving.possible = new Set([digest]);
-  load.images.push({ repository, tag, digest, bytes, blobs, tagState: 'there' });
+  load.images.push({ repository, tag, digest, bytes, blobs, tagState: 'there', mayComeLate: broken });
   load.counts.pushes++;
 }
 
@@ -115,8 +126,8 @@ async function deleteTag(load: Load, client: ChaosClient, random: Random, reposi
   image.tagState = 'in doubt';
   const path = `/v2/${repository}/manifests/${image.tag}`;
   // 404 where the answer to the first attempt was lost.
-  if ((await insist(load, `DELETE ${repository}:${image.tag}`, () => client.send('DELETE', path), [202, 404])) !== undefined)
-    image.tagState = 'gone';
+  const deleted = await insist(load, `DELETE ${repository}:${image.tag}`, () => client.send('DELETE', path), [202, 404]);
+  if (deleted !== undefined && !image.mayComeLate) image.tagState = 'gone';
 }
 
 async function mountBlob(load: Load, client: ChaosClient, repository: string, { digest }: Blob, from: string): Promise<void> {
