@@ -137,7 +137,7 @@ export function hashBuffer({ algorithm, state, buffer, length }: HashTask): unkn
   return move({ [transferableSymbol]: [buffer], [valueSymbol]: result });
 }
 
-/** hot: bench/push-s3.ts. Sends a buffer as the body of a signed request. */
+/** Sends a buffer as the body of a signed request. */
 export async function sendPart(task: SendTask): Promise<unknown> {
   const sent = await send(task);
   return move({ [transferableSymbol]: [task.buffer], [valueSymbol]: sent });
