@@ -5,8 +5,6 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
-import { findCatchUp } from './cluster/cluster-queries.js';
-import { markIntervalMs, type Continuity } from './cluster/continuity.js';
 import { enterCluster, openCluster } from './cluster/enter-cluster.js';
 import { startPresence, type Presence } from './cluster/leadership.js';
 import type { Membership } from './cluster/membership.js';
@@ -19,10 +17,7 @@ import { chooseEngine } from './http/engine/choose-engine.js';
 import { clientAddressBehind, type ClientAddress } from './http/client-address.js';
 import type { Handler, HttpServer, Request, RequestObserver } from './http/contract.js';
 import { createHandler } from './http/routes.js';
-import { abortUploads } from './jobs/abort-uploads.js';
-import { emptyTrash } from './jobs/empty-trash.js';
-import { expireWrites, giveUpLostWrites } from './jobs/expire-writes.js';
-import { runPeriodically, type Periodic } from './jobs/periodic.js';
+import { expireWrites } from './jobs/expire-writes.js';
 import type { Journal } from './journal/write-entries.js';
 import { ManifestCache } from './manifest/manifest-cache.js';
 import { ReceiveBudget } from './manifest/receive-budget.js';
@@ -46,6 +41,7 @@ import { logRequests, nameOf } from './observe/request-log.js';
 import { countRequests } from './observe/request-metrics.js';
 import type { Tracer } from './observe/tracer.js';
 import { RegistryError } from './oci/errors.js';
+import { startJobs, type Jobs } from './node-jobs.js';
 import { openStore, openWorkers } from './open-store.js';
 import { openReads } from './reads/database-reads.js';
 import { openStoreReads } from './reads/store-reads.js';
@@ -53,7 +49,6 @@ import { isRebuilding } from './rebuild/rebuild-queries.js';
 import { ownerKey } from './storage/keys.js';
 import type { ServiceManager } from './supervision/service-manager.js';
 import { BufferPool } from './upload/buffer-pool.js';
-import { expireSessions } from './upload/session-queries.js';
 import { addonProblem, loadAddon } from './worker/addon.js';
 import { HashClock, timedHasher, type HashedSpan } from './worker/hash-clock.js';
 import { loadHasher } from './worker/hash.js';
@@ -167,7 +162,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       availability.lose((error as Error).message);
     }
     availability.watch();
-    const running = startJobs(config, log, journal, () => presence, continuity, availability);
+    const running = startJobs({ config, log, journal, presence: () => presence, continuity, availability });
     jobs = running;
     closers.push(() => running.stop());
 
@@ -272,53 +267,6 @@ function onceSuccessful(work: () => Promise<void>): () => Promise<void> {
 function unreachable(error: unknown): unknown {
   if (!isConnectionLoss(error)) return error;
   return new Error(`the database cannot be reached (database.url): ${(error as Error).message}`, { cause: error });
-}
-
-interface Jobs {
-  poke(): void;
-  stop(): Promise<unknown>;
-}
-
-/** What only the leader does is safe on several nodes, too; and nothing is deleted while the database may be behind the store. */
-function startJobs(
-  config: Config,
-  log: Log,
-  journal: Journal,
-  presence: () => Presence | undefined,
-  continuity: Continuity,
-  availability: Availability,
-): Jobs {
-  const jobs: Periodic[] = [];
-  const start = (name: string, intervalMs: number, work: () => Promise<unknown>): void => {
-    const job = runPeriodically(
-      intervalMs,
-      async () => void (await work()),
-      (error) => {
-        if (availability.degraded) return;
-        // The line that the database is away comes with it, or has to come yet.
-        log[isConnectionLoss(error) ? 'warn' : 'error']({ err: error, job: name }, 'a job failed');
-      },
-    );
-    job.poke();
-    jobs.push(job);
-  };
-  const startWhile = (may: () => boolean | Promise<boolean>, name: string, intervalMs: number, work: () => Promise<unknown>): void =>
-    start(name, intervalMs, async () => void ((await may()) && (await work())));
-  const writable = (): boolean => continuity.obstacle === undefined && !availability.degraded;
-  const leads = (): boolean => writable() && presence()?.isLeader === true;
-  const mayDelete = async (): Promise<boolean> => leads() && (await findCatchUp(journal.writes)) === undefined;
-  const onError = (error: unknown): void => log.error({ err: error }, 'a pending write could not be ended');
-  const ageSeconds = config.uploads.expire_after / 1000;
-  start('generation', markIntervalMs, () => continuity.refresh());
-  startWhile(writable, 'give up lost writes', 15_000, () => giveUpLostWrites(journal));
-  startWhile(leads, 'high water', 60_000, () => continuity.recordHighWater());
-  startWhile(leads, 'expire pending writes', 5_000, () => expireWrites(journal, onError));
-  startWhile(mayDelete, 'expire uploads', Math.min(60_000, config.uploads.expire_after), () =>
-    expireSessions(journal.writes, journal.node.id, ageSeconds),
-  );
-  startWhile(mayDelete, 'abort uploads', 5_000, () => abortUploads(journal));
-  startWhile(mayDelete, 'empty trash', 5_000, () => emptyTrash(journal));
-  return { poke: () => jobs.forEach((job) => job.poke()), stop: () => Promise.all(jobs.map((job) => job.stop())) };
 }
 
 async function openTracing({ tracing }: Config, log: Log, addressOf: ClientAddress): Promise<Tracer | undefined> {

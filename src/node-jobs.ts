@@ -1,0 +1,67 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** What a node does by itself, beside what clients ask: the work of the leader, and what each node does for its own writes. */
+import { findCatchUp } from './cluster/cluster-queries.js';
+import { markIntervalMs, type Continuity } from './cluster/continuity.js';
+import type { Presence } from './cluster/leadership.js';
+import type { Config } from './config/config.js';
+import type { Availability } from './database/availability.js';
+import { isConnectionLoss } from './database/failures.js';
+import { abortUploads } from './jobs/abort-uploads.js';
+import { emptyTrash } from './jobs/empty-trash.js';
+import { expireWrites, giveUpLostWrites } from './jobs/expire-writes.js';
+import { runPeriodically, type Periodic } from './jobs/periodic.js';
+import type { Journal } from './journal/write-entries.js';
+import type { Log } from './observe/log.js';
+import { expireSessions } from './upload/session-queries.js';
+
+export interface Jobs {
+  poke(): void;
+  stop(): Promise<unknown>;
+}
+
+export interface JobParts {
+  readonly config: Config;
+  readonly log: Log;
+  readonly journal: Journal;
+  /** Undefined until the node has entered the cluster. */
+  readonly presence: () => Presence | undefined;
+  readonly continuity: Continuity;
+  readonly availability: Availability;
+}
+
+/** What only the leader does is safe on several nodes, too; and nothing is deleted while the database may be behind the store. */
+export function startJobs({ config, log, journal, presence, continuity, availability }: JobParts): Jobs {
+  const jobs: Periodic[] = [];
+  const start = (name: string, intervalMs: number, work: () => Promise<unknown>): void => {
+    const job = runPeriodically(
+      intervalMs,
+      async () => void (await work()),
+      (error) => {
+        if (availability.degraded) return;
+        // The line that the database is away comes with it, or has to come yet.
+        log[isConnectionLoss(error) ? 'warn' : 'error']({ err: error, job: name }, 'a job failed');
+      },
+    );
+    job.poke();
+    jobs.push(job);
+  };
+  const startWhile = (may: () => boolean | Promise<boolean>, name: string, intervalMs: number, work: () => Promise<unknown>): void =>
+    start(name, intervalMs, async () => void ((await may()) && (await work())));
+  const writable = (): boolean => continuity.obstacle === undefined && !availability.degraded;
+  const leads = (): boolean => writable() && presence()?.isLeader === true;
+  const mayDelete = async (): Promise<boolean> => leads() && (await findCatchUp(journal.writes)) === undefined;
+  const onError = (error: unknown): void => log.error({ err: error }, 'a pending write could not be ended');
+  const ageSeconds = config.uploads.expire_after / 1000;
+  start('generation', markIntervalMs, () => continuity.refresh());
+  startWhile(writable, 'give up lost writes', 15_000, () => giveUpLostWrites(journal));
+  startWhile(leads, 'high water', 60_000, () => continuity.recordHighWater());
+  startWhile(leads, 'expire pending writes', 5_000, () => expireWrites(journal, onError));
+  startWhile(mayDelete, 'expire uploads', Math.min(60_000, config.uploads.expire_after), () =>
+    expireSessions(journal.writes, journal.node.id, ageSeconds),
+  );
+  startWhile(mayDelete, 'abort uploads', 5_000, () => abortUploads(journal));
+  startWhile(mayDelete, 'empty trash', 5_000, () => emptyTrash(journal));
+  return { poke: () => jobs.forEach((job) => job.poke()), stop: () => Promise.all(jobs.map((job) => job.stop())) };
+}
