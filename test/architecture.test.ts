@@ -25,7 +25,7 @@ const domains = ['blob', 'upload', 'manifest', 'tag', 'referrer', 'repository'];
 /** Folder → what its files may import of other folders, as a prefix or a whole path; `type:` where only types may be. */
 const allowed: Readonly<Record<string, readonly string[]>> = {
   oci: [],
-  storage: ['oci/'],
+  storage: ['oci/', 'type:worker/part-sender'],
   database: ['oci/'],
   worker: ['oci/'],
   supervision: [],
@@ -38,11 +38,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'type:manifest/manifest-cache',
     ...domains.map((domain) => `${domain}/*-queries`),
   ],
-  collector: ['oci/', 'database/', 'storage/blob-store', 'storage/keys', 'type:config/config'],
   observe: [
     'oci/',
-    'collector/status-queries',
-    'type:collector/collection',
     'database/',
     'storage/blob-store',
     'http/contract',
@@ -63,7 +60,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'jobs/expire-writes',
     ...domains.map((domain) => `${domain}/*-queries`),
   ],
-  cluster: ['oci/', 'collector/gate-queries', 'database/', 'storage/', ...domains.map((domain) => `${domain}/*-queries`)],
+  cluster: ['oci/', 'database/', 'storage/', ...domains.map((domain) => `${domain}/*-queries`)],
   ...Object.fromEntries(
     domains.map((domain) => [
       domain,
@@ -81,7 +78,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
         'http/pagination',
         ...domains.map((other) => `${other}/*-queries`),
         ...(domain === 'upload' ? ['blob/link-blob'] : []),
-        ...(domain === 'manifest' ? ['tag/delete-tag', 'blob/resurrect-link'] : []),
+        ...(domain === 'manifest' ? ['tag/delete-tag'] : []),
       ],
     ]),
   ),

@@ -114,7 +114,20 @@ export interface Appending {
   readonly stored: Promise<Stored>;
 }
 
+/** Hashes a buffer onto a state in a worker; both come back. */
+export type HashBuffer = (task: {
+  readonly algorithm: 'sha256' | 'sha512';
+  readonly state: Uint8Array;
+  readonly buffer: ArrayBuffer;
+  readonly length: number;
+}) => Promise<{ readonly state: Uint8Array; readonly buffer: ArrayBuffer }>;
+
 export type Stored = { readonly buffer: ArrayBuffer } & ({ readonly part: Part; readonly failure?: never } | { readonly failure: Error });
+
+/** Whatever was thrown, as a failure that can be handed on. */
+export function asFailure(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
 
 /** Objects that could not be deleted; all others of the call are gone. */
 export class UndeletedObjects extends Error {
@@ -122,8 +135,7 @@ export class UndeletedObjects extends Error {
   readonly keys: readonly string[];
 
   constructor(keys: readonly string[], cause: unknown) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    super(`${keys.length} objects could not be deleted, ${keys[0]} among them: ${reason}`, { cause });
+    super(`${keys.length} objects could not be deleted, ${keys[0]} among them: ${asFailure(cause).message}`, { cause });
     this.keys = keys;
   }
 }

@@ -2,21 +2,10 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import type { S3ClientConfig } from '@aws-sdk/client-s3';
+import type { SendTask, Sent } from '../worker/part-sender.js';
 
-/** A signed request whose body is `length` bytes of `buffer`, which is transferred with it. */
-export interface SendTask {
-  readonly url: string;
-  readonly method: string;
-  readonly headers: Record<string, string>;
-  readonly buffer: ArrayBuffer;
-  readonly length: number;
-}
-
-/** The answer, or why there is none; the buffer is back in any case, and nothing reads it any more. */
-export type Sent = { readonly buffer: ArrayBuffer } & (
-  | { readonly status: number; readonly headers: Record<string, string>; readonly body: Uint8Array; readonly failure?: never }
-  | { readonly failure: { readonly code: string; readonly message: string } }
-);
+/** Sends a buffer as the body of a signed request, in a worker. */
+export type SendPart = (task: SendTask) => Promise<Sent>;
 
 /** The part that a request is about; its buffer is another object after each attempt. */
 export interface PartInHand {
@@ -38,7 +27,7 @@ interface SignedRequest {
  * How the SDK's requests for parts reach the network: here they are made, signed, tried again and read; the bytes go out in a worker, where encrypting and writing
  * them does not hold up other requests. `send(command, { part })` gives the part.
  */
-export function partTransport(send: (task: SendTask) => Promise<Sent>): S3ClientConfig['requestHandler'] & object {
+export function partTransport(send: SendPart): S3ClientConfig['requestHandler'] & object {
   return {
     metadata: { handlerProtocol: 'http/1.1' },
     async handle(request: SignedRequest, options: object = {}) {

@@ -16,18 +16,26 @@ import {
   type S3Client,
 } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
-import { UndeletedObjects, type BlobStore, type ByteSource, type DataWriter, type Page, type PartRule } from './blob-store.js';
-import { partTransport, type SendTask, type Sent } from './part-transport.js';
+import {
+  UndeletedObjects,
+  type BlobStore,
+  type ByteSource,
+  type DataWriter,
+  type HashBuffer,
+  type Page,
+  type PartRule,
+} from './blob-store.js';
+import { partTransport, type SendPart } from './part-transport.js';
 import { openClient, openPartsClient, openPresigner, type S3Settings } from './s3-client.js';
 import { asStoreFailure, isAbsent, nameOf, startFailure } from './s3-failures.js';
 import { partRule } from './s3-parts.js';
 import { openS3Source } from './s3-source.js';
-import { S3Writer, type HashBuffer } from './s3-writer.js';
+import { S3Writer } from './s3-writer.js';
 import { checkStore } from './store-check.js';
 
 export interface S3Workers {
   readonly hashBuffer: HashBuffer;
-  readonly sendPart: (task: SendTask) => Promise<Sent>;
+  readonly sendPart: SendPart;
 }
 
 /** Within this time a request begins its last attempt. Entries count on it: their objects are begun within a minute of the intent. */

@@ -2,17 +2,9 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { CompleteMultipartUploadCommand, UploadPartCommand, type S3Client } from '@aws-sdk/client-s3';
-import type { Appending, DataWriter, NewPart, Part, Stored } from './blob-store.js';
+import { asFailure, type Appending, type DataWriter, type HashBuffer, type NewPart, type Part, type Stored } from './blob-store.js';
 import type { PartInHand } from './part-transport.js';
 import { asStoreFailure, isPassing, nameOf } from './s3-failures.js';
-
-/** Hashes a buffer onto a state in a worker; both come back. */
-export type HashBuffer = (task: {
-  readonly algorithm: 'sha256' | 'sha512';
-  readonly state: Uint8Array;
-  readonly buffer: ArrayBuffer;
-  readonly length: number;
-}) => Promise<{ readonly state: Uint8Array; readonly buffer: ArrayBuffer }>;
 
 export interface S3Upload {
   readonly client: S3Client;
@@ -42,7 +34,7 @@ export class S3Writer implements DataWriter {
     const stored = hashing.then(
       (done) => this.send(number, { buffer: done.buffer, length }),
       // Only with its worker does a buffer get lost; another takes its place.
-      (error: unknown): Stored => ({ buffer: new ArrayBuffer(capacity), failure: asError(error) }),
+      (error: unknown): Stored => ({ buffer: new ArrayBuffer(capacity), failure: asFailure(error) }),
     );
     return { hashed, stored };
   }
@@ -92,7 +84,3 @@ export class S3Writer implements DataWriter {
 
 /** 10,000 parts take a server its time; AWS says "several minutes". */
 const completeWithinMs = 5 * 60_000;
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
-}

@@ -9,7 +9,7 @@ import type { Journal } from '../journal/write-entries.js';
 import { algorithmOf, makeDigest, type Digest, type DigestAlgorithm } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
 import type { RepositoryName } from '../oci/repository-name.js';
-import type { Part } from '../storage/blob-store.js';
+import { asFailure, type HashBuffer, type Part } from '../storage/blob-store.js';
 import { dataKey, tailKey } from '../storage/keys.js';
 import type { Hasher } from '../worker/hash.js';
 import type { BufferPool } from './buffer-pool.js';
@@ -31,7 +31,7 @@ import {
   type SavedState,
   type SessionHold,
 } from './session-queries.js';
-import { mostTailBytes, UploadWriter, type HashBuffer, type TailObject, type UploadState } from './upload-writer.js';
+import { mostTailBytes, UploadWriter, type TailObject, type UploadState } from './upload-writer.js';
 
 export interface Uploads {
   readonly journal: Journal;
@@ -324,7 +324,7 @@ export class ActiveUpload {
         await this.save(tells ? durable : undefined, false);
       } catch (error) {
         // Postgres may be back before the lease is over; a lost session cannot come back.
-        if (!isConnectionLoss(error)) this.writer.fail(error instanceof Error ? error : new Error(String(error)));
+        if (!isConnectionLoss(error)) this.writer.fail(asFailure(error));
       } finally {
         this.saving = undefined;
       }

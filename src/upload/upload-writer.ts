@@ -3,7 +3,7 @@
 
 import { AsyncResource } from 'node:async_hooks';
 import type { BodySink } from '../http/contract.js';
-import type { Appending, BlobStore, DataWriter, Part } from '../storage/blob-store.js';
+import { asFailure, type Appending, type BlobStore, type DataWriter, type HashBuffer, type Part } from '../storage/blob-store.js';
 import { smallBufferBytes, type BufferPool } from './buffer-pool.js';
 import type { PartLedger } from './part-ledger.js';
 
@@ -295,7 +295,7 @@ export class UploadWriter implements BodySink {
     try {
       return this.parts.ledger.assign();
     } catch (error) {
-      this.fail(asError(error));
+      this.fail(asFailure(error));
       return 0;
     }
   }
@@ -319,7 +319,7 @@ export class UploadWriter implements BodySink {
       if (stored.failure === undefined) return stored.part;
       this.fail(stored.failure);
     } catch (error) {
-      this.fail(asError(error));
+      this.fail(asFailure(error));
     } finally {
       this.parts.buffers.give(home);
       this.inFlight--;
@@ -340,14 +340,6 @@ export class UploadWriter implements BodySink {
     this.filled = 0;
   }
 }
-
-/** Hashes a buffer in a worker; it comes back. */
-export type HashBuffer = (task: {
-  readonly algorithm: 'sha256' | 'sha512';
-  readonly state: Uint8Array;
-  readonly buffer: ArrayBuffer;
-  readonly length: number;
-}) => Promise<{ readonly state: Uint8Array; readonly buffer: ArrayBuffer }>;
 
 /** What of an upload may stay in its session's row. */
 export const mostTailBytes = smallBufferBytes;
@@ -372,8 +364,4 @@ async function readInto(store: BlobStore, { key, bytes }: TailObject, view: Uint
   } finally {
     source.close();
   }
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }

@@ -13,6 +13,7 @@ export interface SendSettings {
   readonly idleMs: number;
 }
 
+/** A signed request whose body is `length` bytes of `buffer`, which is transferred with it. */
 export interface SendTask {
   readonly url: string;
   readonly method: string;
@@ -21,6 +22,7 @@ export interface SendTask {
   readonly length: number;
 }
 
+/** The answer, or why there is none; the buffer is back in any case, and nothing reads it any more. */
 export type Sent = { readonly buffer: ArrayBuffer } & (
   | { readonly status: number; readonly headers: Record<string, string>; readonly body: Uint8Array; readonly failure?: never }
   | { readonly failure: { readonly code: string; readonly message: string } }
