@@ -8,7 +8,7 @@ import {
   dataObjects,
   digestOf,
   locationOf,
-  onBothEngines,
+  onBothStores,
   openSession,
   pushBlob,
   until,
@@ -85,7 +85,7 @@ const pushForms: Record<string, PushForm> = {
 
 const sizes = [0, 1, 64 * 1024, 1_500_000];
 
-onBothEngines({}, async (t, node) => {
+onBothStores({}, async (t, node) => {
   const { client } = node;
 
   await t.test('every form of push, read back', async (t) => {

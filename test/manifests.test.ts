@@ -10,7 +10,7 @@ import {
   imageWithBlobs,
   indexOf,
   locationOf,
-  onBothEngines,
+  onBothStores,
   pushBlob,
   putManifest,
   startWireNode,
@@ -19,7 +19,7 @@ import {
   type WireNode,
 } from './support/wire-suite.js';
 
-onBothEngines({}, async (t, node) => {
+onBothStores({}, async (t, node) => {
   const { client, engine } = node;
   await t.test('push and pull', (t) => pushAndPull(t, client));
   await t.test('digests', (t) => digests(t, client));

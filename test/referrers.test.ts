@@ -3,7 +3,7 @@
 
 import type { Test } from 'tap';
 import { errorCode, jsonOf, type Answer, type HttpClient } from './support/http-client.js';
-import { describe, digestOf, imageOf, imageWithBlobs, indexOf, onBothEngines, pushBlob, putManifest, types } from './support/wire-suite.js';
+import { describe, digestOf, imageOf, imageWithBlobs, indexOf, onBothStores, pushBlob, putManifest, types } from './support/wire-suite.js';
 
 interface Listed {
   readonly mediaType: string;
@@ -19,7 +19,7 @@ interface Index {
   readonly manifests: readonly Listed[];
 }
 
-onBothEngines({}, async (t, { client }) => {
+onBothStores({}, async (t, { client }) => {
   await t.test('none', (t) => none(t, client));
   await t.test('what is listed', (t) => listed(t, client));
   await t.test('pages', (t) => pages(t, client));

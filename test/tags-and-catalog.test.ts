@@ -3,9 +3,9 @@
 
 import type { Test } from 'tap';
 import { errorCode, jsonOf, type Answer, type HttpClient } from './support/http-client.js';
-import { digestOf, imageWithBlobs, onBothEngines, pushBlob, putManifest } from './support/wire-suite.js';
+import { digestOf, imageWithBlobs, onBothStores, pushBlob, putManifest } from './support/wire-suite.js';
 
-onBothEngines({}, async (t, { client }) => {
+onBothStores({}, async (t, { client }) => {
   await t.test('tags', (t) => tags(t, client));
   await t.test('two thousand tags', (t) => manyTags(t, client));
   await t.test('catalog', (t) => catalog(t, client));

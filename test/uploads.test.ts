@@ -8,7 +8,7 @@ import {
   dataObjects,
   digestOf,
   locationOf,
-  onBothEngines,
+  onBothStores,
   openSession,
   startWireNode,
   stopWireNode,
@@ -19,7 +19,7 @@ import {
 
 const KiB = 1024;
 
-onBothEngines({ uploads: { expire_after: '1h' } }, async (t, node) => {
+onBothStores({ uploads: { expire_after: '1h' } }, async (t, node) => {
   t.jobs = 4;
   await Promise.all([
     t.test('a session is told', { buffered: true }, (t) => told(t, node.client)),
@@ -28,9 +28,10 @@ onBothEngines({ uploads: { expire_after: '1h' } }, async (t, node) => {
     t.test('two writers', { buffered: true }, (t) => twoWriters(t, node.client)),
     t.test('a client that vanishes', { buffered: true }, (t) => vanishing(t, node.client)),
     t.test('tails of every size', { buffered: true }, (t) => tails(t, node.client)),
-    t.test('expiry', { buffered: true }, (t) => expiry(t, node.engine)),
+    t.test('expiry', { buffered: true }, (t) => expiry(t, node)),
   ]);
-  await t.test('no data object stays', (t) => nothingStays(t, node));
+  // In a bucket other things might stay: test/nodes/uploads.test.ts looks for them.
+  if (node.store?.bucket === undefined) await t.test('no data object stays', (t) => nothingStays(t, node));
 });
 
 async function told(t: Test, client: HttpClient): Promise<void> {
@@ -253,8 +254,8 @@ async function nothingStays(t: Test, node: WireNode): Promise<void> {
   await gone(lateKey, 'cancelled while somebody writes');
 }
 
-async function expiry(t: Test, engine: 'uws' | 'node'): Promise<void> {
-  const node = await startWireNode(engine, { uploads: { expire_after: '1s' } });
+async function expiry(t: Test, { engine, store }: WireNode): Promise<void> {
+  const node = await startWireNode(engine, { uploads: { expire_after: '1s' } }, { store: store?.kind ?? 'filesystem' });
   t.teardown(() => stopWireNode(node));
   const { client } = node;
   const session = await openSession(client, 'expiry');

@@ -37,12 +37,15 @@ export async function getBlob({ reads, store }: BlobReads, request: Request, { r
   };
   if (isNotModified(request, digest)) return { status: 304, headers };
   const { key } = blob;
-  // Ranges go to the store with the client. HEAD is answered here: what it is asked for, size and digest, the store does not say.
-  const elsewhere = request.method === 'HEAD' ? undefined : await store.presign(key, 'application/octet-stream');
+  const isHead = request.method === 'HEAD';
+  const range = isHead ? undefined : request.header('range');
+  const ranges = range === undefined || !rangeApplies(request, digest) ? undefined : parseRange(range, blob.size);
+  // One plain range goes to the store with the client; what else may be asked of ranges stores answer each in its own way. Nor does a store say what HEAD is asked for.
+  const goes = range === undefined || (ranges?.length === 1 && request.header('if-range') === undefined);
+  const elsewhere = isHead || !goes ? undefined : await store.presign(key, 'application/octet-stream');
   if (elsewhere !== undefined)
     return { status: 307, headers: { Location: elsewhere, 'Docker-Content-Digest': digest, 'Cache-Control': 'no-store' } };
   const stream = ({ start, end }: ByteRange) => ({ length: end - start, open: () => store.open(key, start, end) });
-  const ranges = request.method === 'HEAD' || !rangeApplies(request, digest) ? undefined : parseRange(request.header('range'), blob.size);
   if (ranges === undefined) return { status: 200, headers, body: stream({ start: 0, end: blob.size }) };
   const [first] = ranges;
   if (first === undefined) {

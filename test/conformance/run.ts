@@ -2,16 +2,20 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /**
- * The official conformance suite: `npm run conformance -- [--engine uws|node] [--url http://…]`, on each engine, with default settings and
- * with sparse manifests. Exits with 75 (EX_TEMPFAIL) when the suite cannot be had, which is neither a pass nor a failure.
+ * The official conformance suite: `npm run conformance -- [--engine uws|node|both] [--store filesystem|s3|redirects] [--url http://…]`. On each engine and store, and through
+ * two nodes of which each is given every second request, with default settings and with sparse manifests. Exits with 75 (EX_TEMPFAIL) when the suite cannot be had, which
+ * is neither a pass nor a failure.
  */
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { CommandFailed, run } from '../support/command.js';
 import { startRegistry, temporaryDirectory } from '../support/registry.js';
+import { stopS3Servers } from '../support/s3-server.js';
+import { missingStore, newStore, stores, type StoreKind } from '../support/stores.js';
 import { countsLine, table } from '../support/table.js';
 import { findTool } from '../support/tools.js';
+import { startTwoNodes } from '../support/two-nodes.js';
 import { readResults, type SuiteResults } from './results.js';
 
 interface Settings {
@@ -27,11 +31,25 @@ const settings: readonly Settings[] = [
   { title: 'sparse', registry: { manifests: { sparse: 'accept' } }, suite: { OCI_DATA_SPARSE: 'true' }, passesAtLeast: 1028 },
 ];
 
+/** What the suite talks to. */
+interface Place {
+  /** `both` are two nodes. */
+  readonly engine: string;
+  readonly store: string;
+  readonly suite: Readonly<Record<string, string>>;
+  start(registry: object): Promise<Running>;
+}
+
+interface Running {
+  readonly url: string;
+  stop(): Promise<unknown>;
+}
+
 const notRun = 75;
 const shownFailures = 25;
 const shownExchangeLines = 40;
 
-const { values: options } = parseArgs({ options: { engine: { type: 'string' }, url: { type: 'string' } } });
+const { values: options } = parseArgs({ options: { engine: { type: 'string' }, store: { type: 'string' }, url: { type: 'string' } } });
 
 const suite = await findTool('conformance');
 if ('missing' in suite) {
@@ -40,38 +58,72 @@ if ('missing' in suite) {
   process.exit(notRun);
 }
 
-const rows = [['engine', 'settings', 'pass', 'fail', 'error', 'skip', 'disabled', 'seconds', '']];
+const rows = [['engine', 'store', 'settings', 'pass', 'fail', 'error', 'skip', 'disabled', 'seconds', '']];
 const total = { passed: 0, failed: 0, skipped: 0 };
-const engines = options.engine === undefined ? ['uws', 'node'] : [options.engine];
-for (const engine of options.url === undefined ? engines : ['as it is']) {
-  for (const each of settings) rows.push(await runSuite(suite.path, engine, each));
+for (const place of await findPlaces()) {
+  for (const each of settings) rows.push(await runSuite(suite.path, place, each));
 }
+await stopS3Servers();
 console.log(`\n${table(rows)}\n`);
 console.log(countsLine(total));
 process.exitCode = total.failed > 0 ? 1 : 0;
 
-async function runSuite(binary: string, engine: string, each: Settings): Promise<string[]> {
+async function findPlaces(): Promise<Place[]> {
+  const { url } = options;
+  if (url !== undefined) {
+    const start = () => Promise.resolve({ url, stop: () => Promise.resolve() });
+    return [{ engine: 'as it is', store: '', suite: {}, start }];
+  }
+  const chosen = stores.filter((store) => options.store === undefined || shortName(store) === options.store);
+  const engines = ['uws', 'node', 'both'].filter((engine) => options.engine === undefined || engine === options.engine);
+  const places: Place[] = [];
+  for (const store of chosen) {
+    if ((await missingStore(store)) === false) for (const engine of engines) places.push(placeOf(engine, store));
+    else total.skipped += engines.length * settings.length;
+  }
+  return places;
+}
+
+function placeOf(engine: string, store: StoreKind): Place {
+  // What comes from the store by redirect has no digest in its headers.
+  const variables: Record<string, string> = store === 's3 with redirects' ? { OCI_API_BLOBS_DIGEST_HEADER: 'false' } : {};
+  return { engine, store: shortName(store), suite: variables, start: (registry) => startPlace(engine, store, registry) };
+}
+
+async function startPlace(engine: string, kind: StoreKind, registry: object): Promise<Running> {
+  const store = await newStore(kind);
+  if (engine !== 'both') return startRegistry({ root: store.root, config: { storage: store.storage, ...registry, server: { engine } } });
+  const nodes = await startTwoNodes(store, registry);
+  return { url: `http://127.0.0.1:${nodes.port}`, stop: () => nodes.stop() };
+}
+
+function shortName(store: StoreKind): string {
+  return store.replace('s3 with ', '');
+}
+
+async function runSuite(binary: string, place: Place, each: Settings): Promise<string[]> {
   const begin = performance.now();
-  const registry = options.url === undefined ? await startRegistry({ config: { ...each.registry, server: { engine } } }) : undefined;
+  const registry = await place.start(each.registry);
   const directory = path.join(await temporaryDirectory('conformance-'), 'results');
   await mkdir(directory);
-  const said = await runBinary(binary, registry?.url ?? options.url ?? '', directory, each.suite);
-  await registry?.stop();
+  const said = await runBinary(binary, registry.url, directory, { ...each.suite, ...place.suite });
+  await registry.stop();
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+  const title = [place.engine, place.store, each.title];
   try {
     const results = await readResults(directory);
     const verdict = judge(results, each);
-    report(engine, each.title, results);
+    report(title.join(', '), results);
     total.passed += results.pass;
     total.failed += results.fail + results.error;
     total.skipped += results.skip;
     if (verdict !== 'ok' && results.fail + results.error === 0) total.failed += 1; // A wrong number of passes or skips is a failure too.
     const counts = [results.pass, results.fail, results.error, results.skip, results.disabled].map(String);
-    return [engine, each.title, ...counts, seconds, verdict];
+    return [...title, ...counts, seconds, verdict];
   } catch (error) {
-    console.log(`${engine}, ${each.title}: no results: ${error instanceof Error ? error.message : String(error)}\n${said}`);
+    console.log(`${title.join(', ')}: no results: ${error instanceof Error ? error.message : String(error)}\n${said}`);
     total.failed += 1;
-    return [engine, each.title, '', '', '', '', '', seconds, 'NO RESULTS'];
+    return [...title, '', '', '', '', '', seconds, 'NO RESULTS'];
   }
 }
 
@@ -105,12 +157,12 @@ function judge({ pass, fail, error, skip }: SuiteResults, { passesAtLeast }: Set
   return pass >= passesAtLeast ? 'ok' : `FAIL: ${pass} passed instead of ${passesAtLeast}`;
 }
 
-function report(engine: string, title: string, { notPassed, disabled }: SuiteResults): void {
+function report(title: string, { notPassed, disabled }: SuiteResults): void {
   // The results tell a test that was turned off from a skipped one by number only; what was turned off says so itself.
   const shown = notPassed.filter(({ status, message }) => status !== 'skipped' || disabled === 0 || message !== '');
   for (const { name, status, message, exchanges } of shown.slice(0, shownFailures)) {
     const lines = exchanges.trim().split('\n');
-    console.log(`\n${engine}, ${title}: ${status}: ${name}\n${message}`);
+    console.log(`\n${title}: ${status}: ${name}\n${message}`);
     console.log(lines.slice(-shownExchangeLines).join('\n'));
   }
   if (shown.length > shownFailures) console.log(`\n… and ${shown.length - shownFailures} more:`);

@@ -1,18 +1,19 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-/** Pulls while Postgres is away: the same answers, from the store alone. */
+/** Pulls while Postgres is away: the same answers, from the store alone, be it a directory or a bucket. */
 import { request as httpRequest } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { errorCode, HttpClient, jsonOf, type Answer } from '../support/http-client.js';
-import { startRegistry, temporaryDirectory, type RunningRegistry } from '../support/registry.js';
+import { startRegistry, type RunningRegistry } from '../support/registry.js';
+import { stopS3Servers } from '../support/s3-server.js';
 import { startStoppablePostgres, type StoppablePostgres } from '../support/stoppable-postgres.js';
+import { missingStore, newStore, type StoreKind, type TestStore } from '../support/stores.js';
 import {
   bytesOf,
   describe,
   digestOf,
-  engines,
   imageOf,
   indexOf,
   openSession,
@@ -35,20 +36,20 @@ class Stage {
   node: RunningRegistry;
   client: HttpClient;
 
-  private readonly root: string;
+  private readonly store: TestStore;
 
-  private constructor(engine: Engine, postgres: StoppablePostgres, root: string, node: RunningRegistry) {
-    this.root = root;
+  private constructor(engine: Engine, postgres: StoppablePostgres, store: TestStore, node: RunningRegistry) {
+    this.store = store;
     this.engine = engine;
     this.postgres = postgres;
     this.node = node;
     this.client = new HttpClient(node.port);
   }
 
-  static async open(engine: Engine): Promise<Stage> {
+  static async open(engine: Engine, kind: StoreKind): Promise<Stage> {
     const postgres = await startStoppablePostgres();
-    const root = await temporaryDirectory('degraded-');
-    return new Stage(engine, postgres, root, await startNode(engine, postgres.url, root));
+    const store = await newStore(kind);
+    return new Stage(engine, postgres, store, await startNode(engine, postgres.url, store));
   }
 
   /** Another process on the same store. */
@@ -56,7 +57,7 @@ class Stage {
     this.client.close();
     const code = await this.node.stop();
     if (code !== 0) throw new Error(`the node ended with ${code}\n${this.node.log()}`);
-    this.node = await startNode(this.engine, this.postgres.url, this.root);
+    this.node = await startNode(this.engine, this.postgres.url, this.store);
     this.client = new HttpClient(this.node.port);
   }
 
@@ -88,8 +89,8 @@ class Stage {
   }
 }
 
-function startNode(engine: Engine, url: string, root: string): Promise<RunningRegistry> {
-  return startRegistry({ root, config: { server: { engine }, database: { url }, workers: { threads: 1 } } });
+function startNode(engine: Engine, url: string, { root, storage }: TestStore): Promise<RunningRegistry> {
+  return startRegistry({ root, config: { server: { engine }, database: { url }, storage, workers: { threads: 1 } } });
 }
 
 const layer = bytesOf(300_000, 'layer');
@@ -460,10 +461,15 @@ async function lateStart(t: Test, stage: Stage): Promise<void> {
   t.equal((await stage.client.send('DELETE', `/v2/${one}/manifests/late`)).status, 202);
 }
 
-t.jobs = 2;
-for (const engine of engines) {
-  void t.test(engine, { buffered: true }, async (t) => {
-    const stage = await Stage.open(engine);
+t.jobs = 3;
+t.teardown(stopS3Servers);
+for (const [engine, store] of [
+  ['uws', 'filesystem'],
+  ['node', 'filesystem'],
+  ['uws', 's3'],
+] as const) {
+  void t.test(`${engine}, ${store}`, { buffered: true, skip: await missingStore(store) }, async (t) => {
+    const stage = await Stage.open(engine, store);
     t.teardown(() => stage.close());
     await populate(stage.client);
     await t.test('the same answers without Postgres', (t) => sameAnswers(t, stage));

@@ -4,40 +4,32 @@
 /** The distribution specification again, through two nodes of which each is given every second request. */
 import t from 'tap';
 import { checkEverything } from '../specification/everything.js';
-import { HttpClient } from '../support/http-client.js';
-import { freshDatabase } from '../support/postgres.js';
-import { startRegistry, temporaryDirectory } from '../support/registry.js';
-import { startRoundRobin } from '../support/round-robin.js';
+import { FollowingClient, HttpClient } from '../support/http-client.js';
+import { stopS3Servers } from '../support/s3-server.js';
+import { missingStore, newStore } from '../support/stores.js';
+import { startTwoNodes } from '../support/two-nodes.js';
 
-const settings = [
-  { title: 'default settings', sparse: false, registry: {} },
-  { title: 'sparse manifests', sparse: true, registry: { manifests: { sparse: 'accept' } } },
-];
+const settings = { default: {}, sparse: { manifests: { sparse: 'accept' } } };
 
 t.jobs = 2;
-for (const { title, sparse, registry } of settings) {
-  void t.test(`two nodes, ${title}`, { buffered: true }, async (t) => {
-    const { url } = await freshDatabase();
-    const root = await temporaryDirectory('two-nodes-');
-    // One of each engine: what one begins the other must be able to go on with.
-    const start = (engine: string) =>
-      startRegistry({
-        root,
-        config: { workers: { threads: 1 }, log: { level: 'warn' }, database: { url }, ...registry, server: { engine } },
-      });
-    const nodes = [await start('uws'), await start('node')];
-    const proxy = await startRoundRobin(nodes.map(({ port }) => port));
-    const client = new HttpClient(proxy.port);
+t.teardown(stopS3Servers);
+for (const [store, title] of [
+  ['filesystem', 'default'],
+  ['filesystem', 'sparse'],
+  ['s3', 'default'],
+  ['s3 with redirects', 'sparse'],
+] as const) {
+  void t.test(`two nodes, ${store}, ${title}`, { buffered: true, skip: await missingStore(store) }, async (t) => {
+    const nodes = await startTwoNodes(await newStore(store), settings[title]);
+    const client = store === 's3 with redirects' ? new FollowingClient(nodes.port) : new HttpClient(nodes.port);
     t.teardown(async () => {
       client.close();
-      await proxy.stop();
-      const codes = await Promise.all(nodes.map((node) => node.stop()));
-      if (codes.some((code) => code !== 0)) throw new Error(`the nodes ended with ${codes.join(', ')}`);
+      await nodes.stop();
     });
-    await checkEverything(t, client, sparse);
+    await checkEverything(t, client, title === 'sparse');
     t.ok(
-      proxy.counts.every((count) => count > 300),
-      `requests to each node: ${proxy.counts.join(', ')}`,
+      nodes.counts.every((count) => count > 300),
+      `requests to each node: ${nodes.counts.join(', ')}`,
     );
   });
 }

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import type { Test } from 'tap';
-import type { HttpClient } from '../support/http-client.js';
+import { FollowingClient, type HttpClient } from '../support/http-client.js';
 import { checkBlobs } from './blob-checks.js';
 import { dataSets } from './data-sets.js';
 import { checkEmpty, checkManifestErrors, checkRefusedSparse, checkTags } from './general-checks.js';
@@ -21,4 +21,5 @@ export async function checkEverything(t: Test, client: HttpClient, sparse: boole
   await checkManifestErrors(t, first);
   if (!sparse) await checkRefusedSparse(t, first);
   await checkTags(t, second);
+  if (client instanceof FollowingClient) t.ok(client.followed > 50, `${client.followed} blobs were read from the store`);
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** A client that sends exactly what it is told: raw paths, any framing, bodies in pieces, or bytes on a socket. */
+import { once } from 'node:events';
 import { Agent, request as httpRequest, type ClientRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import { Agent as TlsAgent, request as httpsRequest } from 'node:https';
 import { connect } from 'node:net';
@@ -63,6 +64,22 @@ export class HttpClient {
 
   close(): void {
     this.agent.destroy();
+  }
+}
+
+/** Goes where a registry sends it that has its blobs read from the store, with the same headers, as Go's client does. */
+export class FollowingClient extends HttpClient {
+  followed = 0;
+
+  override async send(method: string, path: string, exchange: Exchange = {}): Promise<Answer> {
+    const answer = await super.send(method, path, exchange);
+    const { location } = answer.headers;
+    if (answer.status !== 307 || location === undefined) return answer;
+    this.followed++;
+    const request = (location.startsWith('https:') ? httpsRequest : httpRequest)(location, { method, headers: { ...exchange.headers } });
+    request.end();
+    const [response] = (await once(request, 'response')) as [IncomingMessage];
+    return collect(response);
   }
 }
 

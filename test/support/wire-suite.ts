@@ -6,10 +6,13 @@ import { createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ListMultipartUploadsCommand, paginateListObjectsV2 } from '@aws-sdk/client-s3';
 import t, { type Test } from 'tap';
 import { HttpClient, type Answer, type Exchange } from './http-client.js';
 import { freshDatabase } from './postgres.js';
-import { quickDirectory, startRegistry, type RegistryOptions, type RunningRegistry } from './registry.js';
+import { startRegistry, type RegistryOptions, type RunningRegistry } from './registry.js';
+import { stopS3Servers } from './s3-server.js';
+import { missingStore, newStore, type StoreKind, type TestStore } from './stores.js';
 
 export const engines = ['uws', 'node'] as const;
 export type Engine = (typeof engines)[number];
@@ -17,34 +20,57 @@ export type Engine = (typeof engines)[number];
 export interface WireNode extends RunningRegistry {
   readonly engine: Engine;
   readonly client: HttpClient;
+  /** Undefined when it was started with one of the test's own. */
+  readonly store: TestStore | undefined;
 }
 
 export type Settings = Record<string, unknown> & { readonly server?: object };
 
+type Suite = (t: Test, node: WireNode) => Promise<void> | void;
+
 /** Runs a suite against a new node of each engine, each with a database of its own. */
-export function onBothEngines(settings: Settings, suite: (t: Test, node: WireNode) => Promise<void> | void): void {
+export function onBothEngines(settings: Settings, suite: Suite): void {
   // Much of a suite is waiting.
   t.jobs = 2;
-  for (const engine of engines) {
-    void t.test(engine, { buffered: true }, async (t) => {
-      const node = await startWireNode(engine, settings);
-      t.teardown(() => stopWireNode(node));
-      await suite(t, node);
-    });
-  }
+  for (const engine of engines) void onNode(engine, engine, 'filesystem', settings, suite);
 }
 
-export async function startWireNode(engine: Engine, settings: Settings = {}, options: RegistryOptions = {}): Promise<WireNode> {
+/** The same, and against a node whose blobs are in S3: for what the store has a part in. */
+export function onBothStores(settings: Settings, suite: Suite): void {
+  onBothEngines(settings, suite);
+  void onNode('uws on S3', 'uws', 's3', settings, suite);
+  t.teardown(stopS3Servers);
+}
+
+async function onNode(title: string, engine: Engine, store: StoreKind, settings: Settings, suite: Suite): Promise<void> {
+  await t.test(title, { buffered: true }, async (t) => {
+    const missing = await missingStore(store);
+    if (missing !== false) return t.plan(0, missing);
+    const node = await startWireNode(engine, settings, { store });
+    t.teardown(() => stopWireNode(node));
+    await suite(t, node);
+  });
+}
+
+export interface WireOptions extends RegistryOptions {
+  /** A new one; without it a directory, unless `root` is given. */
+  readonly store?: StoreKind;
+}
+
+export async function startWireNode(engine: Engine, settings: Settings = {}, options: WireOptions = {}): Promise<WireNode> {
+  const { store: kind = 'filesystem', ...more } = options;
   const { url } = await freshDatabase();
+  const store = more.root === undefined ? await newStore(kind) : undefined;
   const config = {
     workers: { threads: 2 },
     log: { level: 'warn' },
     database: { url },
+    storage: store?.storage ?? {},
     ...settings,
     server: { ...settings.server, engine },
   };
-  const registry = await startRegistry({ ...options, root: options.root ?? (await quickDirectory('wire-')), config });
-  return { ...registry, engine, client: new HttpClient(registry.port) };
+  const registry = await startRegistry({ root: store?.root ?? '', ...more, config });
+  return { ...registry, engine, store, client: new HttpClient(registry.port) };
 }
 
 /** A bug inside the node is a failure, also where a client saw nothing of it. */
@@ -171,8 +197,15 @@ export async function until<T>(
   }
 }
 
-/** Sizes of the data objects in a node's store, by key. */
-export async function dataObjects({ root }: { readonly root: string }): Promise<Map<string, number>> {
+/** Sizes of the data objects in a node's store, by key; in a bucket also tails, and what was begun and not completed. */
+export async function dataObjects({
+  root,
+  store,
+}: {
+  readonly root: string;
+  readonly store?: TestStore | undefined;
+}): Promise<Map<string, number>> {
+  if (store?.bucket !== undefined) return objectsIn(store.bucket);
   const data = path.join(root, 'store/data');
   const found = new Map<string, number>();
   const entries = await readdir(data, { recursive: true, withFileTypes: true }).catch(() => []);
@@ -185,5 +218,17 @@ export async function dataObjects({ root }: { readonly root: string }): Promise<
     );
     if (size !== undefined) found.set(path.relative(data, file), size);
   }
+  return found;
+}
+
+async function objectsIn({ name: Bucket, server: { client } }: NonNullable<TestStore['bucket']>): Promise<Map<string, number>> {
+  const found = new Map<string, number>();
+  for (const Prefix of ['data/', 'uploads/']) {
+    for await (const { Contents = [] } of paginateListObjectsV2({ client }, { Bucket, Prefix })) {
+      for (const { Key = '', Size = 0 } of Contents) found.set(Key, Size);
+    }
+  }
+  const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket }));
+  for (const { Key = '', UploadId = '' } of Uploads) found.set(`${Key} ${UploadId}`, 0);
   return found;
 }
