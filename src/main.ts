@@ -5,6 +5,7 @@
 /** The command line. Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong. */
 import { parseArgs } from 'node:util';
 import { UsageError, type Command } from './commands/command.js';
+import { gcCommand } from './commands/gc.js';
 import { rebuildCommand } from './commands/rebuild.js';
 import { childEnvironment, ConfigurationError, loadConfig, readSupervision, type Config } from './config/config.js';
 import { startNode, version } from './node.js';
@@ -13,7 +14,7 @@ import { chooseNotify, openServiceManager, type ServiceManager } from './supervi
 import { answersAt, startWatchdog } from './supervision/watchdog.js';
 import { loadAddon } from './worker/addon.js';
 
-const commands: Readonly<Record<string, Command>> = { rebuild: rebuildCommand };
+const commands: Readonly<Record<string, Command>> = { gc: gcCommand, rebuild: rebuildCommand };
 
 const usage = `ha-registry ${version}, an OCI container registry
 

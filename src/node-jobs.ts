@@ -3,16 +3,22 @@
 
 /** What a node does by itself, beside what clients ask: the work of the leader, and what each node does for its own writes. */
 import { findCatchUp } from './cluster/cluster-queries.js';
+import { collect } from './collector/collect.js';
+import type { Collection, CollectionCounters } from './collector/collection.js';
+import { emptyTrash } from './collector/empty-trash.js';
+import { lifetimesBy } from './collector/lifetimes.js';
+import { sweep } from './collector/sweep.js';
 import { markIntervalMs, type Continuity } from './cluster/continuity.js';
 import type { Presence } from './cluster/leadership.js';
 import type { Config } from './config/config.js';
 import type { Availability } from './database/availability.js';
 import { isConnectionLoss } from './database/failures.js';
+import type { ServerPool } from './database/pool.js';
 import { abortUploads } from './jobs/abort-uploads.js';
-import { emptyTrash } from './jobs/empty-trash.js';
 import { expireWrites, giveUpLostWrites } from './jobs/expire-writes.js';
 import { runPeriodically, type Periodic } from './jobs/periodic.js';
 import type { Journal } from './journal/write-entries.js';
+import type { PullTimes } from './manifest/pull-times.js';
 import type { Log } from './observe/log.js';
 import { expireSessions } from './upload/session-queries.js';
 
@@ -29,10 +35,14 @@ export interface JobParts {
   readonly presence: () => Presence | undefined;
   readonly continuity: Continuity;
   readonly availability: Availability;
+  readonly collector: ServerPool;
+  readonly counters: CollectionCounters;
+  readonly pulls: PullTimes;
 }
 
 /** What only the leader does is safe on several nodes, too; and nothing is deleted while the database may be behind the store. */
-export function startJobs({ config, log, journal, presence, continuity, availability }: JobParts): Jobs {
+export function startJobs({ config, log, journal, presence, continuity, availability, collector, counters, pulls }: JobParts): Jobs {
+  let stopping = false;
   const jobs: Periodic[] = [];
   const start = (name: string, intervalMs: number, work: () => Promise<unknown>): void => {
     const job = runPeriodically(
@@ -62,6 +72,31 @@ export function startJobs({ config, log, journal, presence, continuity, availabi
     expireSessions(journal.writes, journal.node.id, ageSeconds),
   );
   startWhile(mayDelete, 'abort uploads', 5_000, () => abortUploads(journal));
-  startWhile(mayDelete, 'empty trash', 5_000, () => emptyTrash(journal));
-  return { poke: () => jobs.forEach((job) => job.poke()), stop: () => Promise.all(jobs.map((job) => job.stop())) };
+  startWhile(writable, 'write pull times', 60_000, () => pulls.write(journal.writes));
+  const collection: Collection = {
+    pool: collector,
+    store: journal.store,
+    node: journal.node,
+    lifetimesOf: lifetimesBy(config),
+    batch: config.gc.batch,
+    delayMs: config.gc.delay,
+    obstacle: () => (stopping ? 'this node stops' : leads() ? undefined : 'this node does not lead'),
+    refresh: () => continuity.refresh(),
+    counters,
+  };
+  startWhile(leads, 'empty trash', 5_000, () => emptyTrash(collection));
+  start('collect', config.gc.interval, async () => {
+    if (leads()) await collect(collection);
+    else counters.hindrance = undefined;
+  });
+  startWhile(leads, 'sweep', 3_600_000, () =>
+    sweep(collection, (uuid, link) => log.warn({ uuid, link }, 'the store has a link to data that the database does not know')),
+  );
+  return {
+    poke: () => jobs.forEach((job) => job.poke()),
+    async stop() {
+      stopping = true;
+      await Promise.all(jobs.map((job) => job.stop()));
+    },
+  };
 }

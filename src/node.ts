@@ -8,6 +8,7 @@ import { hostname } from 'node:os';
 import { enterCluster, openCluster } from './cluster/enter-cluster.js';
 import { startPresence, type Presence } from './cluster/leadership.js';
 import type { Membership } from './cluster/membership.js';
+import { newCounters } from './collector/collection.js';
 import { childEnvironment, type Config } from './config/config.js';
 import { Availability } from './database/availability.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
@@ -20,8 +21,10 @@ import { createHandler } from './http/routes.js';
 import { expireWrites } from './jobs/expire-writes.js';
 import type { Journal } from './journal/write-entries.js';
 import { ManifestCache } from './manifest/manifest-cache.js';
+import { PullTimes } from './manifest/pull-times.js';
 import { ReceiveBudget } from './manifest/receive-budget.js';
 import { countCluster } from './observe/cluster-metrics.js';
+import { countCollection } from './observe/gc-metrics.js';
 import type { Log } from './observe/log.js';
 import { getMetrics, metricsElsewhere, serveMetrics } from './observe/metrics-endpoint.js';
 import { Metrics } from './observe/metrics.js';
@@ -91,6 +94,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const cluster = openCluster({
       servers,
       pool: config.database.pool,
+      gcDelayMs: config.gc.delay,
       store,
       log: (level, line, error) => log[level]({ err: error }, line),
       onLoss: (error) => {
@@ -112,7 +116,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       onRecovered: (awayMs) => log.info(`the database is back after ${Math.round(awayMs / 100) / 10} s`),
     });
     closers.push(() => Promise.resolve(availability.close()));
-    observePools({ reads: database.reads, writes: database.writes }, metrics, tracer);
+    observePools({ reads: database.reads, writes: database.writes, collector: database.collector }, metrics, tracer);
     let membership: Membership | undefined;
     let presence: Presence | undefined;
     let jobs: Jobs | undefined;
@@ -162,7 +166,10 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       availability.lose((error as Error).message);
     }
     availability.watch();
-    const running = startJobs({ config, log, journal, presence: () => presence, continuity, availability });
+    const counters = newCounters();
+    const pulls = new PullTimes();
+    const { collector } = database;
+    const running = startJobs({ config, log, journal, presence: () => presence, continuity, availability, collector, counters, pulls });
     jobs = running;
     closers.push(() => running.stop());
 
@@ -177,13 +184,16 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     countCluster(metrics, database.reads);
     countAvailability(metrics, availability);
     countLeadership(metrics, () => presence?.isLeader === true);
-    const reads = openReads(database.reads, availability, openStoreReads(store, cache), batches);
+    countCollection(metrics, counters, database.reads);
+    const pools = { reads: database.reads, writes: journal.writes };
+    const reads = openReads(pools, config.gc.delay, availability, openStoreReads(store, cache), batches);
     const handler = createHandler({
       uploads: { journal, hasher, hashBuffer: (task) => workers.hashBuffer(task), buffers, progress },
       blobs: { reads, store },
       manifests: {
         reads,
         cache,
+        pulls,
         journal,
         hasher,
         receiving: new ReceiveBudget(manifestsAtOnce * config.manifests.max_size),

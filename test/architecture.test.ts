@@ -38,8 +38,11 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'type:manifest/manifest-cache',
     ...domains.map((domain) => `${domain}/*-queries`),
   ],
+  collector: ['oci/', 'database/', 'storage/blob-store', 'storage/keys', 'type:config/config'],
   observe: [
     'oci/',
+    'collector/status-queries',
+    'type:collector/collection',
     'database/',
     'storage/blob-store',
     'http/contract',
@@ -60,7 +63,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'jobs/expire-writes',
     ...domains.map((domain) => `${domain}/*-queries`),
   ],
-  cluster: ['oci/', 'database/', 'storage/', ...domains.map((domain) => `${domain}/*-queries`)],
+  cluster: ['oci/', 'collector/gate-queries', 'database/', 'storage/', ...domains.map((domain) => `${domain}/*-queries`)],
   ...Object.fromEntries(
     domains.map((domain) => [
       domain,
@@ -78,7 +81,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
         'http/pagination',
         ...domains.map((other) => `${other}/*-queries`),
         ...(domain === 'upload' ? ['blob/link-blob'] : []),
-        ...(domain === 'manifest' ? ['tag/delete-tag'] : []),
+        ...(domain === 'manifest' ? ['tag/delete-tag', 'blob/resurrect-link'] : []),
       ],
     ]),
   ),

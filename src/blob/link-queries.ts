@@ -1,14 +1,15 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { BatchedRead, type Elsewhere, type WatchBatches } from '../database/batched-read.js';
+import type { Elsewhere, WatchBatches } from '../database/batched-read.js';
 import { digestsToColumn, digestToColumn, namesToColumn } from '../database/columns.js';
-import type { Queryer } from '../database/pool.js';
+import type { Queryer, ReadPools } from '../database/pool.js';
+import { PromisedRead, promiseMs, type Dated } from '../database/promised-read.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import { dataKey, linkPrefix, linkTemplate } from '../storage/keys.js';
 
-export interface LinkedBlob {
+export interface LinkedBlob extends Dated {
   /** Of the store's object that has the bytes. */
   readonly key: string;
   readonly size: number;
@@ -19,26 +20,43 @@ export interface LinkKey {
   readonly digest: Digest;
 }
 
-/** Which data a repository's digest is read from; undefined when the repository is not linked to it. */
+export type Links = PromisedRead<LinkKey, LinkedBlob>;
+
+/** Which data a repository's digest is read from; undefined when the repository is not linked to it. What is found stays for an hour. */
 export function openLinks(
-  reads: Queryer,
+  { reads, writes }: ReadPools,
+  gcDelayMs: number,
   watch?: WatchBatches,
   elsewhere?: Elsewhere<LinkKey, LinkedBlob | undefined>,
-): BatchedRead<LinkKey, LinkedBlob | undefined> {
-  return new BatchedRead(
+): Links {
+  const soonMs = promiseMs(gcDelayMs);
+  return new PromisedRead<LinkKey, LinkedBlob>(
     async (keys) => {
-      const { rows } = await reads.query<[position: number, uuid: string, size: string, key: string | null]>({
+      const readAt = performance.now();
+      const { rows } = await reads.query<[position: number, uuid: string, size: string, key: string | null, dueSoon: boolean]>({
         name: 'find-links',
-        text: `SELECT k.i::int, b.uuid, b.size, b.key FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
-             JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
-             JOIN repository_blobs rb ON rb.repository_id = r.id AND rb.digest = k.digest
-             JOIN blobs b ON b.digest = rb.digest AND b.uuid = rb.uuid AND NOT b.damaged`,
-        values: [namesToColumn(keys.map((key) => key.repository)), digestsToColumn(keys.map((key) => key.digest))],
+        text: `SELECT k.i::int, b.uuid, b.size, b.key, rb.due_at < clock_timestamp() + $3::float8 * interval '1 millisecond'
+               FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
+               JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
+               JOIN repository_blobs rb ON rb.repository_id = r.id AND rb.digest = k.digest
+               JOIN blobs b ON b.digest = rb.digest AND b.uuid = rb.uuid AND NOT b.damaged`,
+        values: [namesToColumn(keys.map((key) => key.repository)), digestsToColumn(keys.map((key) => key.digest)), soonMs],
         rowMode: 'array',
       });
       const found: (LinkedBlob | undefined)[] = Array.from({ length: keys.length });
-      for (const [position, uuid, size, key] of rows) found[position - 1] = { key: key ?? dataKey(uuid), size: Number(size) };
+      for (const [position, uuid, size, key, dueSoon] of rows)
+        found[position - 1] = { key: key ?? dataKey(uuid), size: Number(size), dueSoon, readAt };
       return found;
+    },
+    async (found) => {
+      const { rows } = await writes.query<[number]>({
+        name: 'promise-links',
+        text: 'SELECT promise_links($1, $2)',
+        values: [namesToColumn(found.map(({ key }) => key.repository)), digestsToColumn(found.map(({ key }) => key.digest))],
+        rowMode: 'array',
+      });
+      const kept = new Set(rows.map(([position]) => position - 1));
+      return found.map((_, index) => kept.has(index));
     },
     watch?.('links'),
     elsewhere,
@@ -138,5 +156,39 @@ export async function commitForeignLink(queryer: Queryer, node: string, link: Li
     name: 'commit-foreign-link',
     text: 'SELECT commit_foreign_link($1, $2, $3, $4, $5, $6, $7, $8)',
     values: [node, link.sequence, repository, digestToColumn(digest), linkPrefix(repository, digest), link.uuid, link.size, key],
+  });
+}
+
+/** The data that a collected link of this repository named, while they are still there; undefined when nothing can come back. A look, no change. */
+export async function findCollectedLink(queryer: Queryer, { repository, digest }: LinkKey): Promise<string | undefined> {
+  const { rows } = await queryer.query<{ uuid: string | null }>({
+    name: 'find-collected-link',
+    text: 'SELECT find_collected_link($1, $2) AS uuid',
+    values: [repository, digestToColumn(digest)],
+  });
+  return rows[0]?.uuid ?? undefined;
+}
+
+/** Registers a link's new entry. */
+export async function intendLink(queryer: Queryer, node: string, { repository, digest }: LinkKey, uuid: string): Promise<bigint> {
+  const { rows } = await queryer.query<{ sequence: string }>({
+    name: 'intend-link',
+    text: 'WITH held AS MATERIALIZED (SELECT hold_node($1)) SELECT intend($1, $2, ARRAY[$3], NULL) AS sequence FROM held',
+    values: [node, repository, linkTemplate(repository, digest, uuid)],
+  });
+  return BigInt(rows[0]?.sequence ?? 0);
+}
+
+export async function commitResurrection(
+  queryer: Queryer,
+  node: string,
+  sequence: bigint,
+  { repository, digest }: LinkKey,
+  uuid: string,
+): Promise<void> {
+  await queryer.query({
+    name: 'commit-resurrection',
+    text: 'SELECT commit_resurrection($1, $2, $3, $4, $5, $6)',
+    values: [node, sequence, repository, digestToColumn(digest), linkPrefix(repository, digest), uuid],
   });
 }

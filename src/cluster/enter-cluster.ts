@@ -3,7 +3,7 @@
 
 import type { Client } from 'pg';
 import { migrateOn } from '../database/migrate.js';
-import { openDatabase, type Database } from '../database/pool.js';
+import { collectorConnections, openDatabase, type Database } from '../database/pool.js';
 import { checkServer } from '../database/requirements.js';
 import type { Servers } from '../database/servers.js';
 import type { BlobStore } from '../storage/blob-store.js';
@@ -14,6 +14,7 @@ import { lockTopology, matchNodes, matchStore, refuseEmptyDatabase } from './top
 export interface Cluster {
   readonly servers: Servers;
   readonly pool: { readonly reads: number; readonly writes: number };
+  readonly gcDelayMs: number;
   readonly store: BlobStore;
   readonly database: Database;
   readonly continuity: Continuity;
@@ -35,8 +36,8 @@ export interface EntryOptions {
   readonly refuse?: (client: Client) => Promise<void>;
 }
 
-/** Beside the pools: presence, and for a while the check of the database, or a collection. */
-const otherConnections = 3;
+/** Beside the pools of reads and writes: the collector's, presence, and for a while the check of the database. */
+const otherConnections = collectorConnections + 2;
 /** For nodes that start at the same time: they come in one after another. */
 const patienceMs = 60_000;
 
@@ -46,6 +47,7 @@ export function openCluster({ onLoss, ...parts }: ClusterOptions): Cluster {
   const database = openDatabase({
     servers: parts.servers,
     sizes: parts.pool,
+    gcDelayMs: parts.gcDelayMs,
     onLoss,
     admit: (client) => continuity.admit(client),
     checkWritable: () => continuity.checkWritable(),

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { randomUUID } from 'node:crypto';
+import { gcProtocol } from '../collector/gate-queries.js';
 import type { Queryer } from '../database/pool.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { nodeKey } from '../storage/keys.js';
@@ -24,8 +25,6 @@ export interface Joining {
 
 /** 2: holds its lock while it lives, and has its mark in the store. */
 const protocol = 2;
-/** Which collections this version lives with (garbage-collecting nodes look at all rows). */
-const gcProtocol = 0;
 
 export async function joinCluster(queryer: Queryer, { version, store, generation }: Joining): Promise<Membership> {
   const join = async (on: Queryer): Promise<string> => {

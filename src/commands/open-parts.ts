@@ -38,7 +38,7 @@ export async function openParts(config: Config): Promise<Parts> {
       throw new Error(`the database cannot be reached (${where}): ${(error as Error).message}`, { cause: error });
     });
     // A connection that is lost is told by the statement that needed it.
-    const database = openDatabase({ servers, sizes, onLoss: () => undefined });
+    const database = openDatabase({ servers, sizes, gcDelayMs: config.gc.delay, onLoss: () => undefined });
     closers.push(() => database.close());
     const store = await openStore(config, workers, urls.length === 0);
     return { database, store, close };

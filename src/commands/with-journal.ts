@@ -9,7 +9,11 @@ import { isRebuilding } from '../rebuild/rebuild-queries.js';
 import type { Parts } from './open-parts.js';
 
 /** A command that writes is a node for as long as it takes, though it does not lead: what it leaves unfinished is ended by the others. */
-export async function withJournal<T>({ database, store }: Parts, version: string, use: (journal: Journal) => Promise<T>): Promise<T> {
+export async function withJournal<T>(
+  { database, store }: Parts,
+  version: string,
+  use: (journal: Journal, continuity: Continuity) => Promise<T>,
+): Promise<T> {
   const { writes } = database;
   const continuity = new Continuity({ store, log: () => undefined });
   const membership = await join(continuity, { database, store, version, alone: false });
@@ -17,7 +21,7 @@ export async function withJournal<T>({ database, store }: Parts, version: string
   const presence = startPresence({ database, membership, store, candidate: false, onChange: () => undefined, onError: () => undefined });
   try {
     if (await isRebuilding(writes)) throw new Error('the database is being rebuilt; let `ha-registry rebuild` go on to its end first');
-    return await use({ writes, store, node: membership, active: new Set(), history: continuity });
+    return await use({ writes, store, node: membership, active: new Set(), history: continuity }, continuity);
   } finally {
     await continuity.close();
     await presence.stop().catch(() => undefined);

@@ -47,6 +47,17 @@ const integer = (minimum: number, maximum: number) =>
     }
     return number;
   });
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
+/** Shorter, and what a client was told an hour ago could be gone. */
+const shortestDelayMs = 2 * hourMs;
+/** `never` is Infinity. */
+const durationOrNever = z.unknown().transform((value, context) => {
+  if (value === 'never') return Infinity;
+  const parsed = duration.safeParse(value);
+  if (!parsed.success) context.addIssue('expected a duration such as 24h or 7d, or never');
+  return parsed.data ?? Number.NaN;
+});
 const flag = z.unknown().transform((value, context) => {
   if (![true, false, 'true', 'false'].includes(value as string | boolean)) context.addIssue('expected true or false');
   return value === true || value === 'true';
@@ -66,6 +77,34 @@ const path = z
 
 const atLeast = (minimumBytes: number, text: string) =>
   size.refine((bytes) => Number.isNaN(bytes) || bytes >= minimumBytes, `expected at least ${text}`);
+
+/** What keeps a manifest that no tag points at. */
+const lifetimes = { untagged_after: durationOrNever, undo_window: duration, keep_pulled: duration };
+const gc = z
+  .strictObject({
+    delay: duration.default(dayMs),
+    unsafe_short_delays: flag.default(false),
+    interval: duration.refine((ms) => Number.isNaN(ms) || ms >= 100, 'expected at least 100ms').default(60_000),
+    batch: integer(1, 10_000).default(200),
+    untagged_after: lifetimes.untagged_after.default(7 * dayMs),
+    undo_window: lifetimes.undo_window.default(7 * dayMs),
+    keep_pulled: lifetimes.keep_pulled.default(7 * dayMs),
+    repositories: z
+      .array(
+        z.strictObject({
+          match: z.string().min(1),
+          untagged_after: lifetimes.untagged_after.optional(),
+          undo_window: lifetimes.undo_window.optional(),
+          keep_pulled: lifetimes.keep_pulled.optional(),
+        }),
+      )
+      .default([]),
+  })
+  .refine(({ delay, unsafe_short_delays }) => Number.isNaN(delay) || unsafe_short_delays || delay >= shortestDelayMs, {
+    path: ['delay'],
+    error: 'expected at least 2h, since what a client was told exists has to stay for an hour (gc.unsafe_short_delays is for tests)',
+  })
+  .prefault({});
 
 const readableFile = path.refine(isReadable, 'the file cannot be read');
 const tls = z.strictObject({ server_certificate_bundle: readableFile, server_private_key: readableFile });
@@ -186,6 +225,7 @@ export const schema = z.strictObject({
       expire_after: duration.refine((ms) => Number.isNaN(ms) || ms >= 1_000, 'expected at least 1s').default(24 * 3_600_000),
     })
     .prefault({}),
+  gc,
   delete: z.strictObject({ enabled: flag.default(true) }).prefault({}),
   access: z.strictObject({ anonymous: flag.default(false) }).prefault({}),
   workers: z

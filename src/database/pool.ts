@@ -18,10 +18,18 @@ export interface ServerPool {
   readonly waitingCount: number;
 }
 
+/** What a read needs: where it reads, and where it moves on the time of what it found. */
+export interface ReadPools {
+  readonly reads: Queryer;
+  readonly writes: Queryer;
+}
+
 /** The pools of a node. Reads are batched, so few connections carry them; writes are kept at 16, past which locks on the nodes row cost a third. */
 export interface Database {
   readonly reads: ServerPool;
   readonly writes: ServerPool;
+  /** The collector's own: whatever it waits for, it waits briefly, and lets a push go first. */
+  readonly collector: ServerPool;
   /** A connection of its own, for who must hold or see something on it. It passes no check; the caller ends it. */
   connectAlone(name: string, settings: Readonly<Record<string, string>>, timeoutMs: number): Promise<Client>;
   /** Gives up all connections; new ones go to the server that takes writes now. */
@@ -34,6 +42,8 @@ export interface Database {
 export interface DatabaseOptions {
   readonly servers: Servers;
   readonly sizes: { readonly reads: number; readonly writes: number };
+  /** What next_due() adds (migrations/0021). */
+  readonly gcDelayMs: number;
   /** Told once per connection that was lost. */
   readonly onLoss: (error: Error) => void;
   /** Looks at a new connection before anybody may use it; a rejection ends it. */
@@ -43,7 +53,13 @@ export interface DatabaseOptions {
 }
 
 /** Longer than any statement may take: a server that vanished without a word is given up. Who reads does not wait that long (availability.ts); this gives its connection up. */
-const timeouts = { reads: { connectMs: 3_000, queryMs: 4_000 }, writes: { connectMs: 10_000, queryMs: 40_000 } } as const;
+const timeouts = {
+  reads: { connectMs: 3_000, queryMs: 4_000 },
+  writes: { connectMs: 10_000, queryMs: 40_000 },
+  collector: { connectMs: 10_000, queryMs: 40_000 },
+} as const;
+/** One for what is collected logically, one for the trash. */
+export const collectorConnections = 2;
 /** Statements that wait for a connection of a pool that is given up get theirs within this time, or fail. */
 const drainMs = 10_000;
 
@@ -64,12 +80,16 @@ const sessionSettings: Readonly<Record<string, string>> = {
   enable_mergejoin: 'off',
 };
 
+/** After a lock is waited for this long the collector gives its batch up: long before Postgres (1 s) looks for a deadlock and might find the push at fault. */
+const collectorSettings: Readonly<Record<string, string>> = { lock_timeout: '200ms', idle_in_transaction_session_timeout: '10s' };
+
 const optionsOf = (settings: Readonly<Record<string, string>>): string =>
   Object.entries(settings)
     .map(([name, value]) => `-c ${name}=${value}`)
     .join(' ');
 
-export function openDatabase({ servers, sizes, onLoss, admit, checkWritable }: DatabaseOptions): Database {
+export function openDatabase({ servers, sizes, gcDelayMs, onLoss, admit, checkWritable }: DatabaseOptions): Database {
+  const settings = { ...sessionSettings, 'ha_registry.gc_delay': `${gcDelayMs}ms` };
   let closing = false;
   // While closing, what is left of the connections may be cut: that is no loss.
   const told = (error: Error): void => {
@@ -84,43 +104,46 @@ export function openDatabase({ servers, sizes, onLoss, admit, checkWritable }: D
   const follow = async (): Promise<void> => {
     if (await servers.find()) reconnect();
   };
-  const open = (max: number, name: 'reads' | 'writes') => (): Pool => {
-    const pool = new Pool({
-      ...servers.current(),
-      max,
-      application_name: `ha-registry ${name}`,
-      options: optionsOf(sessionSettings),
-      keepAlive: true,
-      keepAliveInitialDelayMillis: 10_000,
-      connectionTimeoutMillis: timeouts[name].connectMs,
-      query_timeout: timeouts[name].queryMs,
-      idleTimeoutMillis: 0,
-      // The pool waits for it, whatever its type says.
-      ...(admit === undefined ? {} : { onConnect: (client: ClientBase) => admit(client) as unknown as undefined }),
-    });
-    // Without these listeners a Postgres that stops would end the process.
-    pool.on('error', told);
-    pool.on('error', failed);
-    pool.on('connect', (client) => client.on('error', told));
-    return pool;
-  };
+  const open =
+    (max: number, name: keyof typeof timeouts, own: Readonly<Record<string, string>> = {}) =>
+    (): Pool => {
+      const pool = new Pool({
+        ...servers.current(),
+        max,
+        application_name: `ha-registry ${name}`,
+        options: optionsOf({ ...settings, ...own }),
+        keepAlive: true,
+        keepAliveInitialDelayMillis: 10_000,
+        connectionTimeoutMillis: timeouts[name].connectMs,
+        query_timeout: timeouts[name].queryMs,
+        idleTimeoutMillis: 0,
+        // The pool waits for it, whatever its type says.
+        ...(admit === undefined ? {} : { onConnect: (client: ClientBase) => admit(client) as unknown as undefined }),
+      });
+      // Without these listeners a Postgres that stops would end the process.
+      pool.on('error', told);
+      pool.on('error', failed);
+      pool.on('connect', (client) => client.on('error', told));
+      return pool;
+    };
   const reads = new FollowingPool(open(sizes.reads, 'reads'), failed, () => undefined);
   const writes = new FollowingPool(open(sizes.writes, 'writes'), failed, () => checkWritable?.());
+  const collector = new FollowingPool(open(collectorConnections, 'collector', collectorSettings), failed, () => checkWritable?.());
   const reconnect = (): void => {
     if (closing) return;
-    reads.reopen();
-    writes.reopen();
+    for (const pool of [reads, writes, collector]) pool.reopen();
   };
   return {
     reads,
     writes,
+    collector,
     reconnect,
     suspect: failed,
-    async connectAlone(name, settings, timeoutMs) {
+    async connectAlone(name, own, timeoutMs) {
       const client = new Client({
         ...servers.current(),
         application_name: `ha-registry ${name}`,
-        options: optionsOf({ ...sessionSettings, ...settings }),
+        options: optionsOf({ ...settings, ...own }),
         keepAlive: true,
         connectionTimeoutMillis: timeoutMs,
         query_timeout: timeoutMs,
@@ -137,7 +160,7 @@ export function openDatabase({ servers, sizes, onLoss, admit, checkWritable }: D
     },
     async close() {
       closing = true;
-      await Promise.allSettled([reads.end(), writes.end()]);
+      await Promise.allSettled([reads.end(), writes.end(), collector.end()]);
     },
   };
 }

@@ -37,7 +37,7 @@ export async function checkServer(server: ClientConfig, { connections }: Require
     }
     if (connections > available) {
       throw new Error(
-        `the database allows ${available} connections, and a node takes ${connections} (database.pool.reads + database.pool.writes + 3); raise max_connections, or lower the pools`,
+        `the database allows ${available} connections, and a node takes ${connections} (database.pool.reads + database.pool.writes + 4); raise max_connections, or lower the pools`,
       );
     }
     if (await sharesBackends(first, second, facts.backend)) {

@@ -56,16 +56,6 @@ export async function setOutcomeUnknown(queryer: Queryer, node: string, active: 
   });
 }
 
-/** Keys whose time has come, oldest first. */
-export async function listDueTrash(queryer: Queryer, limit: number): Promise<string[]> {
-  const { rows } = await queryer.query<{ key: string }>({
-    name: 'list-due-trash',
-    text: 'SELECT key FROM object_trash WHERE not_before <= clock_timestamp() ORDER BY not_before LIMIT $1',
-    values: [limit],
-  });
-  return rows.map((row) => row.key);
-}
-
 /** After the objects are deleted: forgets them, or waits for the second deletion of those that a late write may bring back. */
 export async function deleteTrash(queryer: Queryer, keys: readonly string[]): Promise<void> {
   await queryer.query({

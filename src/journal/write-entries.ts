@@ -3,6 +3,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { asRegistryError, isConnectionLoss, isTransient, sqlState, sqlStateOf, unavailable } from '../database/failures.js';
+import { pausePoints } from '../database/pause-points.js';
 import type { Queryer } from '../database/pool.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { entryKey, type KeyTemplate } from '../storage/keys.js';
@@ -59,6 +60,7 @@ export async function writeEntries<Outcome>(journal: Journal, prepare: () => Pro
     if (prepared === undefined) continue;
     if ('done' in prepared) return prepared.done;
     await journal.history.drawn(prepared.sequence, highest);
+    await pausePoints.reached?.('write.prepared');
     journal.active.add(prepared.sequence);
     try {
       const result = await writeOnce(journal, owner, prepared, since);
@@ -103,6 +105,7 @@ async function writeOnce(
     await withdraw(journal, owner, prepared, true);
     return { failure };
   }
+  await pausePoints.reached?.('write.stored');
   try {
     await prepared.commit();
     return acknowledge(journal, prepared, since.epoch);

@@ -15,12 +15,14 @@ import type { Hasher } from '../worker/hash.js';
 import type { ManifestCache } from './manifest-cache.js';
 import type { MetadataReads } from '../reads/metadata-reads.js';
 import { commitManifestDeletion, prepareManifestDeletion, type FoundManifest } from './manifest-queries.js';
+import type { PullTimes } from './pull-times.js';
 import { pushManifest } from './push-manifest.js';
 import type { ReceiveBudget } from './receive-budget.js';
 
 export interface ManifestParts {
   readonly reads: MetadataReads;
   readonly cache: ManifestCache;
+  readonly pulls: PullTimes;
   readonly journal: Journal;
   readonly hasher: Hasher;
   readonly receiving: ReceiveBudget;
@@ -42,6 +44,7 @@ export async function getManifest(parts: ManifestParts, request: Request, { repo
     ? reads.manifestsByDigest.find({ repository, digest: reference.digest })
     : reads.manifestsByTag.find({ repository, tag: reference.tag }));
   if (found === undefined) throw manifestUnknown(reference);
+  if (request.method === 'GET') parts.pulls.note(repository, found.digest);
   const headers = {
     'Content-Type': found.mediaType,
     'Docker-Content-Digest': found.digest,

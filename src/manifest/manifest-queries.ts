@@ -1,9 +1,10 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { BatchedRead, type Elsewhere, type WatchBatches } from '../database/batched-read.js';
+import type { Elsewhere, WatchBatches } from '../database/batched-read.js';
 import { digestFromText, digestsToColumn, digestToColumn, namesToColumn } from '../database/columns.js';
-import type { Queryer } from '../database/pool.js';
+import type { Queryer, ReadPools } from '../database/pool.js';
+import { PromisedRead, promiseMs, type Dated } from '../database/promised-read.js';
 import type { Digest } from '../oci/digest.js';
 import type { Manifest } from '../oci/manifest.js';
 import type { Tag } from '../oci/reference.js';
@@ -11,7 +12,7 @@ import type { RepositoryName } from '../oci/repository-name.js';
 import { manifestPrefix, manifestTemplate, referrerTemplate, tagPrefix, type KeyTemplate } from '../storage/keys.js';
 
 /** A manifest that is in the repository now. */
-export interface FoundManifest {
+export interface FoundManifest extends Dated {
   readonly digest: Digest;
   readonly mediaType: string;
   readonly size: number;
@@ -29,70 +30,89 @@ export interface ManifestKey {
   readonly digest: Digest;
 }
 
+export interface ManifestReads {
+  readonly byTag: PromisedRead<TagKey, FoundManifest>;
+  readonly byDigest: PromisedRead<ManifestKey, FoundManifest>;
+}
+
 /** Up to here the bytes come along with the answer; larger ones are worth remembering in memory instead. */
 const inlineBytes = 4096;
 
-type Row = [position: number, mediaType: string, size: number, text: string | null, digest: string];
+type Row = [position: number, mediaType: string, size: number, text: string | null, dueSoon: boolean, digest: string];
 
 // Text, since the driver reads binary columns as strings; and as UTF-8 rather than as hex, which is twice as long.
-const columns = `k.i::int, m.media_type, octet_length(m.bytes), CASE WHEN octet_length(m.bytes) <= ${inlineBytes} THEN convert_from(m.bytes, 'UTF8') END`;
+const columns = `k.i::int, m.media_type, octet_length(m.bytes), CASE WHEN octet_length(m.bytes) <= ${inlineBytes} THEN convert_from(m.bytes, 'UTF8') END,
+  m.due_at < clock_timestamp() + $3::float8 * interval '1 millisecond'`;
 
 /**
  * hot: bench/manifests.ts. OFFSET 0 keeps each look-up one descent of its own index, whatever the planner believes of the tables: with the plain join it scanned all
- * tags of a repository, and a batch of 32 took 1.4 ms instead of 0.2. Both read what is committed when the batch begins; nothing is remembered. */
+ * tags of a repository, and a batch of 32 took 1.4 ms instead of 0.2. Both read what is committed when the batch begins; nothing is remembered. What is found stays for
+ * an hour. */
 export function openManifestReads(
-  reads: Queryer,
+  { reads, writes }: ReadPools,
+  gcDelayMs: number,
   watch?: WatchBatches,
   elsewhere?: {
     readonly byTag: Elsewhere<TagKey, FoundManifest | undefined>;
     readonly byDigest: Elsewhere<ManifestKey, FoundManifest | undefined>;
   },
-): {
-  readonly byTag: BatchedRead<TagKey, FoundManifest | undefined>;
-  readonly byDigest: BatchedRead<ManifestKey, FoundManifest | undefined>;
-} {
+): ManifestReads {
+  const soonMs = promiseMs(gcDelayMs);
+  const promise = (found: readonly Promised[]): Promise<boolean[]> => promiseManifests(writes, found);
+  const findByTag = async (keys: readonly TagKey[]) => {
+    const readAt = performance.now();
+    const { rows } = await reads.query<Row>({
+      name: 'find-manifests-by-tag',
+      text: `SELECT ${columns}, m.digest::text FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k(name, tag, i)
+             JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
+             JOIN LATERAL (SELECT digest FROM tags WHERE repository_id = r.id AND name = k.tag OFFSET 0) t ON true
+             JOIN manifests m ON m.repository_id = r.id AND m.digest = t.digest`,
+      values: [namesToColumn(keys.map((key) => key.repository)), namesToColumn(keys.map((key) => key.tag)), soonMs],
+      rowMode: 'array',
+    });
+    return inOrder(rows, keys.length, readAt, (row) => digestFromText(row[5]));
+  };
+  const findByDigest = async (keys: readonly ManifestKey[]) => {
+    const readAt = performance.now();
+    const { rows } = await reads.query<Row>({
+      name: 'find-manifests-by-digest',
+      text: `SELECT ${columns} FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
+             JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
+             JOIN manifests m ON m.repository_id = r.id AND m.digest = k.digest`,
+      values: [namesToColumn(keys.map((key) => key.repository)), digestsToColumn(keys.map((key) => key.digest)), soonMs],
+      rowMode: 'array',
+    });
+    return inOrder(rows, keys.length, readAt, (_row, index) => (keys[index] as ManifestKey).digest);
+  };
   return {
-    byTag: new BatchedRead(
-      async (keys) => {
-        const { rows } = await reads.query<Row>({
-          name: 'find-manifests-by-tag',
-          text: `SELECT ${columns}, m.digest::text FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k(name, tag, i)
-               JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
-               JOIN LATERAL (SELECT digest FROM tags WHERE repository_id = r.id AND name = k.tag OFFSET 0) t ON true
-               JOIN manifests m ON m.repository_id = r.id AND m.digest = t.digest`,
-          values: [namesToColumn(keys.map((key) => key.repository)), namesToColumn(keys.map((key) => key.tag))],
-          rowMode: 'array',
-        });
-        return inOrder(rows, keys.length, (row) => digestFromText(row[4]));
-      },
-      watch?.('manifests-by-tag'),
-      elsewhere?.byTag,
-    ),
-    byDigest: new BatchedRead(
-      async (keys) => {
-        const { rows } = await reads.query<Row>({
-          name: 'find-manifests-by-digest',
-          text: `SELECT ${columns} FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
-               JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
-               JOIN manifests m ON m.repository_id = r.id AND m.digest = k.digest`,
-          values: [namesToColumn(keys.map((key) => key.repository)), digestsToColumn(keys.map((key) => key.digest))],
-          rowMode: 'array',
-        });
-        return inOrder(rows, keys.length, (_row, index) => (keys[index] as (typeof keys)[number]).digest);
-      },
-      watch?.('manifests-by-digest'),
-      elsewhere?.byDigest,
-    ),
+    byTag: new PromisedRead<TagKey, FoundManifest>(findByTag, promise, watch?.('manifests-by-tag'), elsewhere?.byTag),
+    byDigest: new PromisedRead<ManifestKey, FoundManifest>(findByDigest, promise, watch?.('manifests-by-digest'), elsewhere?.byDigest),
   };
 }
 
-function inOrder(rows: Row[], count: number, digestOf: (row: Row, index: number) => Digest): (FoundManifest | undefined)[] {
+function inOrder(rows: Row[], count: number, readAt: number, digestOf: (row: Row, index: number) => Digest): (FoundManifest | undefined)[] {
   const found: (FoundManifest | undefined)[] = Array.from({ length: count });
   for (const row of rows) {
-    const [position, mediaType, size, text] = row;
-    found[position - 1] = { digest: digestOf(row, position - 1), mediaType, size, content: text ?? undefined };
+    const [position, mediaType, size, text, dueSoon] = row;
+    found[position - 1] = { digest: digestOf(row, position - 1), mediaType, size, content: text ?? undefined, dueSoon, readAt };
   }
   return found;
+}
+
+interface Promised {
+  readonly key: { readonly repository: RepositoryName };
+  readonly value: FoundManifest;
+}
+
+async function promiseManifests(writes: Queryer, found: readonly Promised[]): Promise<boolean[]> {
+  const { rows } = await writes.query<[number]>({
+    name: 'promise-manifests',
+    text: 'SELECT promise_manifests($1, $2)',
+    values: [namesToColumn(found.map(({ key }) => key.repository)), digestsToColumn(found.map(({ value }) => value.digest))],
+    rowMode: 'array',
+  });
+  const kept = new Set(rows.map(([position]) => position - 1));
+  return found.map((_, index) => kept.has(index));
 }
 
 /** The bytes of a manifest of this repository, or undefined when it is gone meanwhile. */
@@ -241,4 +261,15 @@ export async function findSubject(queryer: Queryer, repository: RepositoryName, 
   });
   const subject = rows[0]?.[0] ?? null;
   return subject === null ? undefined : digestFromText(subject);
+}
+
+export async function recordPulls(
+  queryer: Queryer,
+  pulls: readonly { readonly repository: RepositoryName; readonly digest: Digest }[],
+): Promise<void> {
+  await queryer.query({
+    name: 'record-pulls',
+    text: 'SELECT record_pulls($1, $2)',
+    values: [namesToColumn(pulls.map(({ repository }) => repository)), digestsToColumn(pulls.map(({ digest }) => digest))],
+  });
 }

@@ -3,6 +3,7 @@
 
 import { sqlState, sqlStateOf } from '../database/failures.js';
 import { digestFromText } from '../database/columns.js';
+import { resurrectLink } from '../blob/resurrect-link.js';
 import { writeEntries, type Journal } from '../journal/write-entries.js';
 import type { Digest } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
@@ -13,13 +14,31 @@ import { commitManifest, entriesOf, prepareManifest, type ManifestPush } from '.
  * Stores a manifest and points tags at it, all or nothing: the manifest's entry, its referrer entry, then the tags', then one transaction. Returns the references that
  * are missing and may be. Throws MANIFEST_BLOB_UNKNOWN for those that may not.
  */
-export function pushManifest(journal: Journal, push: ManifestPush): Promise<readonly Digest[]> {
+export async function pushManifest(journal: Journal, push: ManifestPush): Promise<readonly Digest[]> {
+  let missing: readonly Digest[];
+  try {
+    missing = await write(journal, push);
+  } catch (error) {
+    if (!(error instanceof ReferencesMissing) || !(await comesBack(journal, push, error.digests))) throw error;
+    return write(journal, push);
+  }
+  return missing.length > 0 && (await comesBack(journal, push, missing)) ? write(journal, push) : missing;
+}
+
+/** What was collected since the client asked for it comes back; what somebody else brought back meanwhile is there as well. False when no blob is among the missing. */
+async function comesBack(journal: Journal, { repository, manifest }: ManifestPush, missing: readonly Digest[]): Promise<boolean> {
+  const blobs = missing.filter((digest) => manifest.blobs.includes(digest));
+  for (const digest of blobs) await resurrectLink(journal, repository, digest);
+  return blobs.length > 0;
+}
+
+function write(journal: Journal, push: ManifestPush): Promise<readonly Digest[]> {
   const objects = entryObjects(push);
   const templates = objects.map(({ template }) => template);
   return writeEntries<readonly Digest[]>(journal, async () => {
     const prepared = await prepareManifest(journal.writes, journal.node.id, push, templates);
     const missing = prepared.missing.map((column) => digestFromText(`\\x${column.toString('hex')}`));
-    if (prepared.outcome === 'missing') throw referencesMissing(missing);
+    if (prepared.outcome === 'missing') throw new ReferencesMissing(missing);
     if (prepared.outcome === 'unchanged') return { done: missing };
     const sequence = BigInt(prepared.sequence ?? 0);
     return { sequence, objects, commit: () => commit(journal, sequence, push), outcome: missing };
@@ -58,12 +77,17 @@ async function commit(journal: Journal, sequence: bigint, push: ManifestPush): P
   } catch (error) {
     if (sqlStateOf(error) !== sqlState.referencesMissing) throw error;
     const { detail = '' } = error as { detail?: string };
-    throw referencesMissing(detail.split(' ').map((hex) => digestFromText(`\\x${hex}`)));
+    throw new ReferencesMissing(detail.split(' ').map((hex) => digestFromText(`\\x${hex}`)));
   }
 }
 
-function referencesMissing(digests: readonly Digest[]): RegistryError {
-  return new RegistryError('MANIFEST_BLOB_UNKNOWN', 'the manifest refers to what is not in this repository', {
-    detail: digests.map((digest) => ({ digest })),
-  });
+class ReferencesMissing extends RegistryError {
+  readonly digests: readonly Digest[];
+
+  constructor(digests: readonly Digest[]) {
+    super('MANIFEST_BLOB_UNKNOWN', 'the manifest refers to what is not in this repository', {
+      detail: digests.map((digest) => ({ digest })),
+    });
+    this.digests = digests;
+  }
 }

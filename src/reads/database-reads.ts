@@ -3,9 +3,9 @@
 
 import { openLinks } from '../blob/link-queries.js';
 import type { Availability } from '../database/availability.js';
-import type { BatchedRead, Elsewhere, WatchBatches } from '../database/batched-read.js';
+import type { Elsewhere, WatchBatches } from '../database/batched-read.js';
 import { isDatabaseAway } from '../database/failures.js';
-import type { Queryer } from '../database/pool.js';
+import type { ReadPools } from '../database/pool.js';
 import { findManifestBytes, openManifestReads } from '../manifest/manifest-queries.js';
 import { listedIn } from '../oci/manifest.js';
 import { referrersTag } from '../oci/reference.js';
@@ -15,10 +15,17 @@ import { listTags } from '../tag/tag-queries.js';
 import type { Lookup, MetadataReads } from './metadata-reads.js';
 
 /** Reads Postgres, and the store while Postgres is away; also where it was lost while it was asked. */
-export function openReads(pool: Queryer, availability: Availability, store: MetadataReads, watch: WatchBatches): MetadataReads {
-  const reads = availability.guardReads(pool);
-  const links = openLinks(reads, watch, otherwise(store.links));
-  const manifests = openManifestReads(reads, watch, {
+export function openReads(
+  pools: ReadPools,
+  gcDelayMs: number,
+  availability: Availability,
+  store: MetadataReads,
+  watch: WatchBatches,
+): MetadataReads {
+  const reads = availability.guardReads(pools.reads);
+  const { writes } = pools;
+  const links = openLinks({ reads, writes }, gcDelayMs, watch, otherwise(store.links));
+  const manifests = openManifestReads({ reads, writes }, gcDelayMs, watch, {
     byTag: otherwise(store.manifestsByTag),
     byDigest: otherwise(store.manifestsByDigest),
   });
@@ -55,7 +62,7 @@ export function openReads(pool: Queryer, availability: Availability, store: Meta
 /** hot: bench/manifests.ts. */
 function unlessDegraded<Key, Value>(
   availability: Availability,
-  database: BatchedRead<Key, Value>,
+  database: Lookup<Key, Value>,
   store: Lookup<Key, Value>,
 ): Lookup<Key, Value> {
   return { find: (key) => (availability.degraded ? store.find(key) : database.find(key)) };

@@ -3,12 +3,13 @@
 
 import { randomUUID } from 'node:crypto';
 import { constants, type Dirent } from 'node:fs';
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, statfs, truncate, unlink } from 'node:fs/promises';
+import { copyFile, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, truncate, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { UndeletedObjects, type BlobStore, type DataWriter, type Page, type PartRule } from './blob-store.js';
 import { DurableDirectories, syncDirectory } from './durable-directory.js';
 import { openFileSource } from './file-source.js';
 import { FileWriter, type FileWorkers, type KeepFree } from './file-writer.js';
+import { FreeSpace } from './free-space.js';
 import { checkStore } from './store-check.js';
 
 export interface FilesystemOptions {
@@ -54,6 +55,7 @@ class FilesystemStore implements BlobStore {
   private readonly workers: FileWorkers;
   private readonly durablePut: DurablePut | undefined;
   private readonly keepFree: KeepFree | undefined;
+  private readonly freeSpace: FreeSpace | undefined;
   private readonly directories: DurableDirectories;
 
   constructor(root: string, temporary: string, { workers, durablePut, keepFreeBytes }: FilesystemOptions) {
@@ -62,15 +64,16 @@ class FilesystemStore implements BlobStore {
     this.workers = workers;
     this.durablePut = durablePut;
     this.keepFree = keepFreeBytes === 0 ? undefined : { path: root, bytes: keepFreeBytes };
+    this.freeSpace = this.keepFree && new FreeSpace(this.keepFree);
     this.directories = new DurableDirectories(root);
   }
 
   async put(key: string, bytes: Uint8Array): Promise<void> {
     const path = this.path(key);
     const written = join(this.temporary, randomUUID());
-    const { durablePut, keepFree } = this;
+    const { durablePut } = this;
     // Deletions are entries without bytes: they go through.
-    if (keepFree !== undefined && bytes.byteLength > 0) await this.refuseFullDisk(keepFree, bytes.byteLength);
+    if (bytes.byteLength > 0) await this.freeSpace?.claim(bytes.byteLength);
     await this.retryingDirectory(dirname(path), async (directory) => {
       if (durablePut === undefined) {
         await this.directories.ensure(directory);
@@ -160,11 +163,6 @@ class FilesystemStore implements BlobStore {
 
   hash(key: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array> {
     return this.workers.hashFile(this.path(key), algorithm, initial, size);
-  }
-
-  private async refuseFullDisk(keepFree: KeepFree, bytes: number): Promise<void> {
-    const { bavail, bsize } = await statfs(keepFree.path);
-    if (bavail * bsize < keepFree.bytes + bytes) throw diskFull(keepFree);
   }
 
   private path(key: string): string {
@@ -276,10 +274,6 @@ async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
   } finally {
     await file.close();
   }
-}
-
-function diskFull({ path, bytes }: KeepFree): Error {
-  return Object.assign(new Error(`ENOSPC: the last ${bytes} bytes of the disk of ${path} are kept free`), { code: 'ENOSPC' });
 }
 
 async function absentAsUndefined<T>(result: Promise<T>): Promise<T | undefined> {

@@ -161,10 +161,10 @@ async function topology(t: Test): Promise<void> {
     const most = limits?.most ?? 0;
     const place = await temporaryDirectory('x-');
     const line = await refusal(place, { url: other.url, pool: { reads: 100 } });
-    t.match(line, `ha-registry: the database allows ${most} connections, and a node takes 119`, 'a node alone that takes too many');
+    t.match(line, `ha-registry: the database allows ${most} connections, and a node takes 120`, 'a node alone that takes too many');
     const node = await startNode(t, place, { url: other.url, pool: { reads: 40 } });
     const another = await startNode(t, place, { url: other.url, pool: { reads: 40 } });
-    t.match(another.log(), `the database allows ${most} connections, but 2 nodes may take 59 each, 118 in all`, 'together: a warning');
+    t.match(another.log(), `the database allows ${most} connections, but 2 nodes may take 60 each, 120 in all`, 'together: a warning');
     t.notMatch(node.log(), 'in all', 'which the first one did not need');
   });
   await t.test('a server that cannot be reached', async (t) => {

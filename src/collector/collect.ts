@@ -1,0 +1,56 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { isTransient } from '../database/failures.js';
+import { collectLinks } from './collect-links.js';
+import { collectManifests } from './collect-manifests.js';
+import type { Collection } from './collection.js';
+import { emptyTrash } from './empty-trash.js';
+import { findHindrance } from './gate-queries.js';
+
+/** A batch that waited for a push was rolled back; after so many in a row the rest waits for the next round. */
+const mostYields = 10;
+const pauseMs = 100;
+
+/**
+ * One round: manifests, then what only they referred to, then the trash, until nothing more is due. Safe on several nodes at once: each takes rows that no other
+ * holds. `onProgress` is told after each batch.
+ */
+export async function collect(collection: Collection, onProgress: () => void = () => undefined): Promise<void> {
+  const since = performance.now();
+  await collectAll(collection, collectManifests, onProgress);
+  await collectAll(collection, collectLinks, onProgress);
+  await emptyTrash(collection);
+  onProgress();
+  collection.counters.rounds++;
+  collection.counters.lastRoundMs = performance.now() - since;
+  collection.counters.roundsMs += collection.counters.lastRoundMs;
+}
+
+async function collectAll(
+  collection: Collection,
+  collectBatch: (collection: Collection, limit: number) => Promise<number>,
+  onProgress: () => void,
+): Promise<void> {
+  const { pool, counters, batch, obstacle } = collection;
+  let limit = batch;
+  for (let yields = 0; yields < mostYields;) {
+    counters.hindrance = obstacle() ?? (await findHindrance(pool));
+    if (counters.hindrance !== undefined) return;
+    try {
+      const done = await collectBatch(collection, limit);
+      counters.looked += done;
+      onProgress();
+      if (done < limit) return;
+      yields = 0;
+      limit = Math.min(batch, limit * 2);
+    } catch (error) {
+      if (!isTransient(error)) throw error;
+      counters.yielded++;
+      yields++;
+      limit = Math.max(1, limit >> 1);
+      await delay(Math.random() * pauseMs * yields);
+    }
+  }
+}
