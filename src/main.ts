@@ -6,7 +6,9 @@
 import { parseArgs } from 'node:util';
 import { UsageError, type Command } from './commands/command.js';
 import { gcCommand } from './commands/gc.js';
+import { manifestCommand } from './commands/manifest.js';
 import { rebuildCommand } from './commands/rebuild.js';
+import { tagCommand } from './commands/tag.js';
 import { childEnvironment, ConfigurationError, loadConfig, readSupervision, type Config } from './config/config.js';
 import { startNode, version } from './node.js';
 import { openLog, type Log } from './observe/log.js';
@@ -14,7 +16,7 @@ import { chooseNotify, openServiceManager, type ServiceManager } from './supervi
 import { answersAt, startWatchdog } from './supervision/watchdog.js';
 import { loadAddon } from './worker/addon.js';
 
-const commands: Readonly<Record<string, Command>> = { gc: gcCommand, rebuild: rebuildCommand };
+const commands: Readonly<Record<string, Command>> = { gc: gcCommand, rebuild: rebuildCommand, tag: tagCommand, manifest: manifestCommand };
 
 const usage = `ha-registry ${version}, an OCI container registry
 

@@ -20,6 +20,7 @@ import { runPeriodically, type Periodic } from './jobs/periodic.js';
 import type { Journal } from './journal/write-entries.js';
 import type { PullTimes } from './manifest/pull-times.js';
 import type { Log } from './observe/log.js';
+import { forgetDeletedManifests } from './undo/undo-queries.js';
 import { expireSessions } from './upload/session-queries.js';
 
 export interface Jobs {
@@ -39,6 +40,9 @@ export interface JobParts {
   readonly counters: CollectionCounters;
   readonly pulls: PullTimes;
 }
+
+/** At once. */
+const mostForgotten = 10_000;
 
 /** What only the leader does is safe on several nodes, too; and nothing is deleted while the database may be behind the store. */
 export function startJobs({ config, log, journal, presence, continuity, availability, collector, counters, pulls }: JobParts): Jobs {
@@ -89,6 +93,7 @@ export function startJobs({ config, log, journal, presence, continuity, availabi
     if (leads()) await collect(collection);
     else counters.hindrance = undefined;
   });
+  startWhile(leads, 'forget deleted manifests', config.gc.interval, () => forgetDeletedManifests(journal.writes, mostForgotten));
   startWhile(leads, 'sweep', 3_600_000, () =>
     sweep(collection, (uuid, link) => log.warn({ uuid, link }, 'the store has a link to data that the database does not know')),
   );

@@ -9,6 +9,7 @@ import { enterCluster, openCluster } from './cluster/enter-cluster.js';
 import { startPresence, type Presence } from './cluster/leadership.js';
 import type { Membership } from './cluster/membership.js';
 import { newCounters } from './collector/collection.js';
+import { undoWindowsOf } from './collector/lifetimes.js';
 import { childEnvironment, type Config } from './config/config.js';
 import { Availability } from './database/availability.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
@@ -95,6 +96,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       servers,
       pool: config.database.pool,
       gcDelayMs: config.gc.delay,
+      undoWindows: undoWindowsOf(config),
       store,
       log: (level, line, error) => log[level]({ err: error }, line),
       onLoss: (error) => {
@@ -199,6 +201,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
         receiving: new ReceiveBudget(manifestsAtOnce * config.manifests.max_size),
         limits: { maxSizeBytes: config.manifests.max_size, sparse: config.manifests.sparse },
       },
+      undo: { journal, sparse: config.manifests.sparse },
       health: {
         get draining() {
           return draining;

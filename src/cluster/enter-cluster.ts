@@ -15,6 +15,7 @@ export interface Cluster {
   readonly servers: Servers;
   readonly pool: { readonly reads: number; readonly writes: number };
   readonly gcDelayMs: number;
+  readonly undoWindows: string;
   readonly store: BlobStore;
   readonly database: Database;
   readonly continuity: Continuity;
@@ -48,6 +49,7 @@ export function openCluster({ onLoss, ...parts }: ClusterOptions): Cluster {
     servers: parts.servers,
     sizes: parts.pool,
     gcDelayMs: parts.gcDelayMs,
+    undoWindows: parts.undoWindows,
     onLoss,
     admit: (client) => continuity.admit(client),
     checkWritable: () => continuity.checkWritable(),

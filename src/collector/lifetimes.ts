@@ -27,6 +27,14 @@ export function lifetimesBy({ gc }: Pick<Config, 'gc'>): (repository: string) =>
   };
 }
 
+/** The same windows for undo_window() in Postgres (migrations/0026): patterns in the order in which they are tried. */
+export function undoWindowsOf({ gc }: Pick<Config, 'gc'>): string {
+  const lines = [...gc.repositories, { match: '**', undo_window: undefined }];
+  return JSON.stringify(
+    lines.map(({ match, undo_window: own }) => ({ pattern: patternOf(match).source, ms: Math.max(own ?? gc.undo_window, gc.delay) })),
+  );
+}
+
 /** `*` stands for anything but a slash, `**` for anything. */
 function patternOf(glob: string): RegExp {
   const source = glob.replace(/\*\*|\*|[\\^$.|?+()[\]{}]/g, (part) => (part === '**' ? '.*' : part === '*' ? '[^/]*' : `\\${part}`));

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import { userInfo } from 'node:os';
 import type { ParseArgsConfig } from 'node:util';
 import type { Config } from '../config/config.js';
 
@@ -23,10 +24,25 @@ export interface CommandInput {
   readonly arguments: readonly string[];
 }
 
+/** Who runs a command, as a tag's history has it. */
+export function commandUser(): string {
+  try {
+    return `command line (${userInfo().username})`;
+  } catch {
+    // A user id without a name, as in a container.
+    return `command line (${process.getuid?.() ?? 'unknown'})`;
+  }
+}
+
 /** The command line is wrong: exit code 2. */
 export class UsageError extends Error {}
 
 /** What is said on the way: on a terminal one line that changes, elsewhere nothing. */
 export function showProgress(line: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${line}`);
+}
+
+/** A line of the result. */
+export function print(line: string): void {
+  process.stdout.write(`${line}\n`);
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What a command works with, opened as a node opens it, but beside one that may be running. */
+import { undoWindowsOf } from '../collector/lifetimes.js';
 import { childEnvironment, type Config } from '../config/config.js';
 import { findEmbeddedPostgres } from '../database/embedded-attach.js';
 import { startEmbeddedPostgres } from '../database/embedded-postgres.js';
@@ -38,7 +39,13 @@ export async function openParts(config: Config): Promise<Parts> {
       throw new Error(`the database cannot be reached (${where}): ${(error as Error).message}`, { cause: error });
     });
     // A connection that is lost is told by the statement that needed it.
-    const database = openDatabase({ servers, sizes, gcDelayMs: config.gc.delay, onLoss: () => undefined });
+    const database = openDatabase({
+      servers,
+      sizes,
+      gcDelayMs: config.gc.delay,
+      undoWindows: undoWindowsOf(config),
+      onLoss: () => undefined,
+    });
     closers.push(() => database.close());
     const store = await openStore(config, workers, urls.length === 0);
     return { database, store, close };

@@ -11,7 +11,7 @@ import { rebuild, type RebuildProgress } from '../rebuild/rebuild.js';
 import type { Finding } from '../rebuild/read-group.js';
 import { verifyData } from '../rebuild/verify-data.js';
 import { loadHasher } from '../worker/hash.js';
-import { showProgress, UsageError, type Command, type CommandInput } from './command.js';
+import { print, showProgress, UsageError, type Command, type CommandInput } from './command.js';
 import { withJournal } from './with-journal.js';
 import { openParts, type Parts } from './open-parts.js';
 
@@ -162,8 +162,4 @@ function sumOf({ repositories, manifests, links, tags }: Counts): string {
 
 function only({ repositories, manifests, links, tags }: Counts): Counts {
   return { repositories, manifests, links, tags };
-}
-
-function print(line: string): void {
-  process.stdout.write(`${line}\n`);
 }

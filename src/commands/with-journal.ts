@@ -4,6 +4,7 @@
 import { Continuity } from '../cluster/continuity.js';
 import { join } from '../cluster/enter-cluster.js';
 import { startPresence } from '../cluster/leadership.js';
+import type { Queryer } from '../database/pool.js';
 import type { Journal } from '../journal/write-entries.js';
 import { isRebuilding } from '../rebuild/rebuild-queries.js';
 import type { Parts } from './open-parts.js';
@@ -20,10 +21,15 @@ export async function withJournal<T>(
   // A beat that fails is followed by the next; if none comes through, the writes fail, and say why.
   const presence = startPresence({ database, membership, store, candidate: false, onChange: () => undefined, onError: () => undefined });
   try {
-    if (await isRebuilding(writes)) throw new Error('the database is being rebuilt; let `ha-registry rebuild` go on to its end first');
+    await refuseWhileRebuilding(writes);
     return await use({ writes, store, node: membership, active: new Set(), history: continuity }, continuity);
   } finally {
     await continuity.close();
     await presence.stop().catch(() => undefined);
   }
+}
+
+/** For every command that works on what the database says. */
+export async function refuseWhileRebuilding(queryer: Queryer): Promise<void> {
+  if (await isRebuilding(queryer)) throw new Error('the database is being rebuilt; let `ha-registry rebuild` go on to its end first');
 }

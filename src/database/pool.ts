@@ -44,6 +44,8 @@ export interface DatabaseOptions {
   readonly sizes: { readonly reads: number; readonly writes: number };
   /** What next_due() adds (migrations/0021). */
   readonly gcDelayMs: number;
+  /** What undo_window() reads (migrations/0026). */
+  readonly undoWindows: string;
   /** Told once per connection that was lost. */
   readonly onLoss: (error: Error) => void;
   /** Looks at a new connection before anybody may use it; a rejection ends it. */
@@ -85,11 +87,11 @@ const collectorSettings: Readonly<Record<string, string>> = { lock_timeout: '200
 
 const optionsOf = (settings: Readonly<Record<string, string>>): string =>
   Object.entries(settings)
-    .map(([name, value]) => `-c ${name}=${value}`)
+    .map(([name, value]) => `-c ${name}=${value.replace(/[\\\s]/g, '\\$&')}`)
     .join(' ');
 
-export function openDatabase({ servers, sizes, gcDelayMs, onLoss, admit, checkWritable }: DatabaseOptions): Database {
-  const settings = { ...sessionSettings, 'ha_registry.gc_delay': `${gcDelayMs}ms` };
+export function openDatabase({ servers, sizes, gcDelayMs, undoWindows, onLoss, admit, checkWritable }: DatabaseOptions): Database {
+  const settings = { ...sessionSettings, 'ha_registry.gc_delay': `${gcDelayMs}ms`, 'ha_registry.undo_windows': undoWindows };
   let closing = false;
   // While closing, what is left of the connections may be cut: that is no loss.
   const told = (error: Error): void => {

@@ -3,7 +3,7 @@
 
 import { parseDigest, type Digest } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
-import { parseReference, type Reference } from '../oci/reference.js';
+import { parseReference, parseTag, type Reference, type Tag } from '../oci/reference.js';
 import { parseRepositoryName, type RepositoryName } from '../oci/repository-name.js';
 
 /** What a path names, with its parts checked. */
@@ -18,7 +18,10 @@ export type Resource =
   | { readonly kind: 'session'; readonly repository: RepositoryName; readonly id: string }
   | { readonly kind: 'manifest'; readonly repository: RepositoryName; readonly reference: Reference }
   | { readonly kind: 'tags'; readonly repository: RepositoryName }
-  | { readonly kind: 'referrers'; readonly repository: RepositoryName; readonly digest: Digest };
+  | { readonly kind: 'referrers'; readonly repository: RepositoryName; readonly digest: Digest }
+  | { readonly kind: 'tag-history'; readonly repository: RepositoryName; readonly tag: Tag }
+  | { readonly kind: 'tag-restore'; readonly repository: RepositoryName; readonly tag: Tag }
+  | { readonly kind: 'manifest-restore'; readonly repository: RepositoryName; readonly digest: Digest };
 
 const fixed: Record<string, Resource> = {
   '/v2': { kind: 'base' },
@@ -37,7 +40,7 @@ export function parsePath(raw: string): Resource {
   const path = raw.includes('%') ? decode(raw) : raw;
   const known = fixed[path];
   if (known !== undefined) return known;
-  if (!path.startsWith('/v2/')) throw notFound(path);
+  if (!path.startsWith('/v2/')) return parseOwnPath(path);
   const lastSlash = path.lastIndexOf('/');
   const last = path.slice(lastSlash + 1);
   const kindSlash = path.lastIndexOf('/', lastSlash - 1);
@@ -63,6 +66,21 @@ export function parsePath(raw: string): Resource {
   }
   throw notFound(path);
 }
+
+/** `/api/v1/repositories/<name>/<tags or manifests>/<one of them>/<what to do>`: our own interface, read from its end as well. */
+function parseOwnPath(path: string): Resource {
+  if (!path.startsWith(ownPrefix)) throw notFound(path);
+  const segments = path.slice(ownPrefix.length).split('/');
+  const [kind, subject = '', action] = segments.slice(-3);
+  const repository = (): RepositoryName => parseRepositoryName(segments.slice(0, -3).join('/'));
+  if (kind === 'tags' && action === 'history') return { kind: 'tag-history', repository: repository(), tag: parseTag(subject) };
+  if (kind === 'tags' && action === 'restore') return { kind: 'tag-restore', repository: repository(), tag: parseTag(subject) };
+  if (kind === 'manifests' && action === 'restore')
+    return { kind: 'manifest-restore', repository: repository(), digest: parseDigest(subject) };
+  throw notFound(path);
+}
+
+const ownPrefix = '/api/v1/repositories/';
 
 /** Clients may escape the colon of a digest. */
 function decode(raw: string): string {

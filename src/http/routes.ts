@@ -9,10 +9,13 @@ import { errorBody, RegistryError } from '../oci/errors.js';
 import { getReferrers } from '../referrer/handlers.js';
 import { getCatalog } from '../repository/catalog.js';
 import { getTags } from '../tag/handlers.js';
+import { getTagHistory, postManifestRestore, postTagRestore } from '../undo/handlers.js';
+import type { RestoreParts } from '../undo/restore.js';
 import { deleteSession, getSession, patchSession, postSession, putSession } from '../upload/handlers.js';
 import type { Uploads } from '../upload/upload-sessions.js';
 import { BodyAborted, type Handler, type Headers, type Reply, type Request } from './contract.js';
 import { corsHeaders, preflight, refuseCrossSite } from './cross-origin.js';
+import { requireDirectLoopback } from './direct-loopback.js';
 import { getBase, getLivez, getReadyz, type Health } from './health.js';
 import { parsePath, type Resource } from './path.js';
 
@@ -20,6 +23,7 @@ export interface Registry {
   readonly uploads: Uploads;
   readonly blobs: BlobReads;
   readonly manifests: ManifestParts;
+  readonly undo: RestoreParts;
   readonly health: Health;
   readonly availability: Pick<Availability, 'degraded' | 'reason'>;
   readonly metrics: Handler;
@@ -63,6 +67,9 @@ const endpoints: { readonly [Kind in Resource['kind']]: Readonly<Record<string, 
   tags: { GET: ({ manifests }, request, path, query) => getTags(manifests, request, path, query) }, // end-8
   referrers: { GET: ({ manifests }, request, path, query) => getReferrers(manifests, request, path, query) }, // end-12
   catalog: { GET: ({ manifests }, request, path, query) => getCatalog(manifests, request, path, query) },
+  'tag-history': { GET: ({ undo }, request, path, query) => getTagHistory(undo, request, path, query) },
+  'tag-restore': { POST: ({ undo }, request, path) => postTagRestore(undo, request, path) },
+  'manifest-restore': { POST: ({ undo }, request, path) => postManifestRestore(undo, request, path) },
 };
 
 /** The handler that both engines call. Whatever happens inside, it answers. */
@@ -89,6 +96,7 @@ function dispatch(registry: Registry, request: Request): Promise<Reply> | Reply 
   refuseCrossSite(request, registry.allowedOrigins);
   const path = parsePath(request.path);
   request.resource = path;
+  if (forOperators.has(path.kind)) requireDirectLoopback(request);
   // The path's kind chose the line, so the path is of the kind that the line takes.
   const methods = endpoints[path.kind] as Readonly<Record<string, AnyEndpoint>>;
   const endpoint = methods[request.method === 'HEAD' ? 'GET' : request.method];
@@ -102,14 +110,19 @@ function dispatch(registry: Registry, request: Request): Promise<Reply> | Reply 
     throw new RegistryError('UNSUPPORTED', 'deletion is disabled (delete.enabled)', { headers: { Allow: allowed(enabled) } });
   }
   if (registry.availability.degraded && needsDatabase(request, path)) {
-    throw unavailable('nothing can be pushed or deleted at the moment; pulls go on', new DatabaseAway(registry.availability.reason ?? ''));
+    throw unavailable(
+      'nothing can be pushed, deleted or restored at the moment; pulls go on',
+      new DatabaseAway(registry.availability.reason ?? ''),
+    );
   }
   return endpoint(registry, request, path, request.query === '' ? noQuery : new URLSearchParams(request.query));
 }
 
-/** Everything but pulls: also where an upload stands is known to the database alone. */
+const forOperators: ReadonlySet<Resource['kind']> = new Set(['tag-history', 'tag-restore', 'manifest-restore']);
+
+/** Everything but pulls: also where an upload stands, and what a tag was, is known to the database alone. */
 function needsDatabase({ method }: Request, { kind }: Resource): boolean {
-  return kind === 'session' || (method !== 'GET' && method !== 'HEAD');
+  return kind === 'session' || kind === 'tag-history' || (method !== 'GET' && method !== 'HEAD');
 }
 
 const noQuery = new URLSearchParams();

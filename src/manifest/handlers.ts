@@ -6,7 +6,7 @@ import { BodyTooLarge, type Headers, type Reply, type Request } from '../http/co
 import { writeEntries, type Journal } from '../journal/write-entries.js';
 import { algorithmOf, makeDigest, type Digest, type DigestAlgorithm } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
-import { parseManifest, type Manifest } from '../oci/manifest.js';
+import { parseManifest } from '../oci/manifest.js';
 import { parseTag, type Reference, type Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import { deletionTemplate, manifestPrefix, tagPrefix } from '../storage/keys.js';
@@ -16,7 +16,7 @@ import type { ManifestCache } from './manifest-cache.js';
 import type { MetadataReads } from '../reads/metadata-reads.js';
 import { commitManifestDeletion, prepareManifestDeletion, type FoundManifest } from './manifest-queries.js';
 import type { PullTimes } from './pull-times.js';
-import { pushManifest } from './push-manifest.js';
+import { mayMiss, pushManifest, type Sparse } from './push-manifest.js';
 import type { ReceiveBudget } from './receive-budget.js';
 
 export interface ManifestParts {
@@ -26,7 +26,7 @@ export interface ManifestParts {
   readonly journal: Journal;
   readonly hasher: Hasher;
   readonly receiving: ReceiveBudget;
-  readonly limits: { readonly maxSizeBytes: number; readonly sparse: 'reject' | 'indexes' | 'accept' };
+  readonly limits: { readonly maxSizeBytes: number; readonly sparse: Sparse };
 }
 
 export interface ManifestPath {
@@ -139,12 +139,6 @@ function digestOf(hasher: Hasher, algorithm: DigestAlgorithm, bytes: Uint8Array)
   const state = hasher.initial(algorithm);
   hasher.update(algorithm, state, bytes);
   return makeDigest(algorithm, hasher.digest(algorithm, state));
-}
-
-/** An index may name images that are not mirrored (yet), and a build cache names layers in one; an image without its layers is a push that broke. */
-function mayMiss(manifest: Manifest, sparse: 'reject' | 'indexes' | 'accept'): boolean {
-  const isIndex = manifest.mediaType.includes('index') || manifest.mediaType.includes('manifest.list');
-  return sparse === 'accept' || (sparse === 'indexes' && isIndex);
 }
 
 function deleteByDigest(journal: Journal, repository: RepositoryName, digest: Digest): Promise<boolean> {

@@ -133,6 +133,8 @@ export interface ManifestPush {
   readonly bytes: Uint8Array;
   /** Without repetition. */
   readonly tags: readonly Tag[];
+  /** Who sets the tags; left out where nobody is known. */
+  readonly by?: string;
   readonly allowMissing: boolean;
 }
 

@@ -7,6 +7,7 @@ import { resurrectLink } from '../blob/resurrect-link.js';
 import { writeEntries, type Journal } from '../journal/write-entries.js';
 import type { Digest } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
+import type { Manifest } from '../oci/manifest.js';
 import { tagTemplate } from '../storage/keys.js';
 import { commitManifest, entriesOf, prepareManifest, type ManifestPush } from './manifest-queries.js';
 
@@ -45,10 +46,19 @@ function write(journal: Journal, push: ManifestPush): Promise<readonly Digest[]>
   });
 }
 
+/** `manifests.sparse`. */
+export type Sparse = 'reject' | 'indexes' | 'accept';
+
+/** An index may name images that are not mirrored (yet), and a build cache names layers in one; an image without its layers is a push that broke. */
+export function mayMiss(manifest: Manifest, sparse: Sparse): boolean {
+  const isIndex = manifest.mediaType.includes('index') || manifest.mediaType.includes('manifest.list');
+  return sparse === 'accept' || (sparse === 'indexes' && isIndex);
+}
+
 function entryObjects(push: ManifestPush) {
-  const { repository, digest, manifest, bytes, tags } = push;
+  const { repository, digest, manifest, bytes, tags, by = '' } = push;
   const [manifestEntry, referrerEntry] = entriesOf(repository, digest, manifest.subject);
-  const tagBody = Buffer.from(JSON.stringify({ at: new Date().toISOString(), by: '' }));
+  const tagBody = Buffer.from(JSON.stringify({ at: new Date().toISOString(), by }));
   return [
     ...(manifestEntry === undefined ? [] : [{ template: manifestEntry, bytes: manifestObject(manifest.mediaType, bytes) }]),
     ...(referrerEntry === undefined ? [] : [{ template: referrerEntry, bytes: Buffer.from(JSON.stringify(referrerDescriptor(push))) }]),

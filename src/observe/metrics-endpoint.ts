@@ -4,8 +4,8 @@
 /** Where the metrics are read: on a port of their own, or else on the registry's port by whoever sits on this machine. */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { isLoopback } from '../http/client-address.js';
 import type { Reply, Request } from '../http/contract.js';
+import { isDirectFromLoopback } from '../http/direct-loopback.js';
 import { RegistryError } from '../oci/errors.js';
 import { contentTypes, formFor } from './exposition.js';
 import type { Metrics } from './metrics.js';
@@ -17,14 +17,12 @@ const metricsPath = '/metrics';
  * machine, and not for those that ask on behalf of others.
  */
 export async function getMetrics(metrics: Metrics, request: Request): Promise<Reply> {
-  if (!isLoopback(request.remoteAddress) || forwardingHeaders.some((name) => request.header(name) !== undefined)) {
+  if (!isDirectFromLoopback(request)) {
     throw new RegistryError('DENIED', 'metrics are for this machine only, unless they have a port of their own (server.metrics.port)');
   }
   const form = formFor(request.header('accept'));
   return { status: 200, headers: { 'Content-Type': contentTypes[form] }, body: await metrics.text(form) };
 }
-
-const forwardingHeaders = ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-real-ip', 'via'];
 
 /** The same, when they have. */
 export function metricsElsewhere(): never {

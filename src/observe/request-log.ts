@@ -49,6 +49,7 @@ export function nameOf(resource: NonNullable<Request['resource']>): Record<strin
   const named: Record<string, string> = {};
   if ('repository' in resource) named['repository'] = resource.repository;
   if ('reference' in resource) named['reference'] = resource.reference.tag ?? resource.reference.digest;
+  if ('tag' in resource) named['reference'] = resource.tag;
   if ('digest' in resource) named['digest'] = resource.digest;
   if ('id' in resource) named['session'] = resource.id.slice(0, longestText);
   return named;

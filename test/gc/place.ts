@@ -15,7 +15,7 @@ import { startPresence } from '../../src/cluster/leadership.js';
 import { collect } from '../../src/collector/collect.js';
 import { newCounters, type Collection } from '../../src/collector/collection.js';
 import { emptyTrash } from '../../src/collector/empty-trash.js';
-import { lifetimesBy } from '../../src/collector/lifetimes.js';
+import { lifetimesBy, undoWindowsOf } from '../../src/collector/lifetimes.js';
 import { sweep } from '../../src/collector/sweep.js';
 import { loadConfig } from '../../src/config/config.js';
 import { pausePoints } from '../../src/database/pause-points.js';
@@ -93,7 +93,13 @@ export async function openPlace(t: Test, { gc, ...settings }: { readonly gc?: ob
   const store = await openStore(config, workers, false);
   const servers = openServers(config.database.servers);
   const { pool: sizes } = config.database;
-  const database = openDatabase({ servers, sizes, gcDelayMs: config.gc.delay, onLoss: (error) => t.fail(error.message) });
+  const database = openDatabase({
+    servers,
+    sizes,
+    gcDelayMs: config.gc.delay,
+    undoWindows: undoWindowsOf(config),
+    onLoss: (error) => t.fail(error.message),
+  });
   const continuity = new Continuity({ store, log: () => undefined });
   const membership = await join(continuity, { database, store, version, alone: false });
   const presence = startPresence({
