@@ -2,13 +2,14 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /**
- * `ha-registry rebuild` on the filesystem store: manifests per second and peak RSS of the command, at 1,000, 10,000 … manifests. Each manifest is an image with a layer of
- * its own and a config that all share, with a tag; 100 to a repository. The store is written as the layout has it, without a registry.
+ * `ha-registry rebuild` on the filesystem store at 1,000, 10,000 … manifests: manifests per second, CPU seconds per 1,000 (the command with its threads, and Postgres), and
+ * peak RSS of the command. Each manifest is an image with a layer of its own, a config that all share, and a tag; 100 to a repository. The store is written as the layout
+ * has it, without a registry. Time and CPU are those of the rebuild: what an empty store costs is taken off.
  *
- *     npx tsx bench/rebuild.ts [--counts 1000,10000,100000] [--root DIR]
+ *     npx tsx bench/rebuild.ts [--counts 1000,10000,100000] [--root DIR] [--rounds N]
  */
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -19,23 +20,55 @@ import type { RepositoryName } from '../src/oci/repository-name.js';
 import { spawnTracked } from '../test/support/command.js';
 import { table } from '../test/support/table.js';
 import { digestOf, imageOf } from '../test/support/wire-suite.js';
+import { cpuSeconds, peakRssMiB } from './process-usage.js';
+import { median } from './statistics.js';
 
 const { values } = parseArgs({
-  options: { counts: { type: 'string', default: '1000,10000' }, root: { type: 'string', default: tmpdir() } },
+  options: {
+    counts: { type: 'string', default: '1000,10000' },
+    root: { type: 'string', default: tmpdir() },
+    rounds: { type: 'string', default: '1' },
+  },
 });
 const perRepository = 100;
-const rows: string[][] = [['manifests', 'seconds', 'manifests/s', 'peak MiB']];
+
+interface Usage {
+  readonly seconds: number;
+  readonly server: number;
+  readonly postgres: number;
+  readonly peakMiB: number;
+}
+
+const start = await measured(1);
+const rows: string[][] = [['manifests', 'seconds', 'manifests/s', 'CPU s per 1,000', 'of which Postgres', 'peak MiB']];
 for (const count of values.counts.split(',').map(Number)) {
+  const { seconds, server, postgres, peakMiB } = await measured(count);
+  const per1000 = (cpu: number): string => ((cpu * 1000) / count).toFixed(2);
+  const used = { server: Math.max(0, server - start.server), postgres: Math.max(0, postgres - start.postgres) };
+  rows.push([
+    String(count),
+    seconds.toFixed(2),
+    String(Math.round(count / seconds)),
+    per1000(used.server + used.postgres),
+    per1000(used.postgres),
+    String(Math.round(peakMiB)),
+  ]);
+}
+console.log(table(rows));
+
+/** The median of each. */
+async function measured(count: number): Promise<Usage> {
   const root = mkdtempSync(path.join(values.root, 'ha-registry-bench-rebuild-'));
   try {
     writeStore(path.join(root, 'store'), count);
-    const { seconds, peakMiB } = await measure(root);
-    rows.push([String(count), seconds.toFixed(2), String(Math.round(count / seconds)), String(peakMiB)]);
+    const usages: Usage[] = [];
+    for (let round = 0; round < Number(values.rounds); round++) usages.push(await run(root));
+    const of = (name: keyof Usage): number => median(usages.map((usage) => usage[name]));
+    return { seconds: of('seconds'), server: of('server'), postgres: of('postgres'), peakMiB: of('peakMiB') };
   } finally {
     rmSync(root, { recursive: true, force: true });
   }
 }
-console.log(table(rows));
 
 function writeStore(store: string, count: number): void {
   const put = (key: string, bytes: string): void => {
@@ -62,19 +95,22 @@ function writeStore(store: string, count: number): void {
   }
 }
 
-/** The time is the command's own: without the start of the program and of its Postgres. */
-async function measure(root: string): Promise<{ seconds: number; peakMiB: number }> {
+/** Seconds are the command's own: without the start of the program and of its Postgres. */
+async function run(root: string): Promise<Usage> {
   const main = path.resolve(import.meta.dirname, '../dist/main.js');
-  const child = spawnTracked(process.execPath, [main, 'rebuild', '--root', root, '--json'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const args = [main, 'rebuild', '--replace', '--root', root, '--json'];
+  const child = spawnTracked(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
-  let peakMiB = 0;
+  let last = { server: 0, postgres: 0, peakMiB: 0 };
   child.stdout?.on('data', (piece: Buffer) => (output += piece.toString()));
   const timer = setInterval(() => {
     try {
-      const [, kib = '0'] = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8')) ?? [];
-      peakMiB = Math.max(peakMiB, Math.round(Number(kib) / 1024));
+      // When it has ended there is nothing to be read.
+      const { server, postgres } = cpuSeconds(child.pid ?? 0);
+      const peakMiB = peakRssMiB(child.pid ?? 0);
+      if (server + postgres > last.server + last.postgres && !Number.isNaN(peakMiB)) last = { server, postgres, peakMiB };
     } catch {
-      // It has ended.
+      // It ended meanwhile.
     }
   }, 50);
   const code = await new Promise((resolve) => child.once('close', resolve));
@@ -82,5 +118,5 @@ async function measure(root: string): Promise<{ seconds: number; peakMiB: number
   if (code !== 0) throw new Error(`the rebuild ended with ${String(code)}`);
   const { seconds, findings } = JSON.parse(output) as { seconds: number; findings: number };
   if (findings !== 0) throw new Error(`${findings} findings`);
-  return { seconds, peakMiB };
+  return { seconds, ...last };
 }

@@ -28,3 +28,23 @@ export function namesToColumn(names: readonly string[]): string {
 export function digestsToColumn(digests: readonly Digest[]): string {
   return `{${digests.map(digestToArrayElement).join(',')}}`;
 }
+
+/** A bigint[] or uuid[] parameter. */
+export function plainToColumn(values: readonly (bigint | number | string | undefined)[]): string {
+  return `{${values.map((value) => value ?? 'NULL').join(',')}}`;
+}
+
+/** bytea[] parameters cost a hundred times what their bytes do: many values go as one bytea, to be cut by where each begins and how long it is. */
+export function bytesToColumns(values: readonly Uint8Array[]): {
+  readonly bytes: Buffer;
+  readonly starts: string;
+  readonly lengths: string;
+} {
+  let start = 1; // substring() counts from 1.
+  const starts = values.map(({ byteLength }) => (start += byteLength) - byteLength);
+  return {
+    bytes: Buffer.concat(values),
+    starts: plainToColumn(starts),
+    lengths: plainToColumn(values.map(({ byteLength }) => byteLength)),
+  };
+}

@@ -77,10 +77,12 @@ export function listedIn(bytes: Uint8Array): Digest[] {
   }
 }
 
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
 function parseJson(bytes: Uint8Array): Json {
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
+    json = JSON.parse(decoder.decode(bytes));
   } catch (error) {
     throw invalid(`not JSON in UTF-8: ${error instanceof Error ? error.message : String(error)}`);
   }

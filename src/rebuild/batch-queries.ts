@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Rows by the hundreds, in the order in which they refer to each other. All can be said twice: a rebuild that was interrupted says some again. */
-import { digestsToColumn, digestToColumn, namesToColumn } from '../database/columns.js';
+import { bytesToColumns, digestsToColumn, digestToColumn, namesToColumn, plainToColumn } from '../database/columns.js';
 import type { Queryer } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
 import { manifestPrefix } from '../storage/keys.js';
@@ -27,8 +27,9 @@ export async function restoreRepositories(queryer: Queryer, names: readonly stri
   return new Map(rows);
 }
 
-/** One undamaged copy of a digest counts: links to another are kept apart until the end. */
-export async function restoreLinks(queryer: Queryer, ids: RepositoryIds, links: readonly RestoredLink[]): Promise<void> {
+/** One undamaged copy of a digest counts. */
+export async function restoreBlobs(queryer: Queryer, links: readonly RestoredLink[]): Promise<void> {
+  if (links.length === 0) return;
   await queryer.query({
     name: 'restore-blobs',
     // In the order of digests, since another part of the walk may be inserting the same.
@@ -37,28 +38,32 @@ export async function restoreLinks(queryer: Queryer, ids: RepositoryIds, links: 
            ORDER BY digest, uuid ON CONFLICT DO NOTHING`,
     values: [
       digestsToColumn(links.map(({ digest }) => digest)),
-      links.map(({ uuid }) => uuid),
-      links.map(({ size }) => size),
+      plainToColumn(links.map(({ uuid }) => uuid)),
+      plainToColumn(links.map(({ size }) => size)),
       links.map(({ key }) => key ?? null),
       links.map(({ damaged }) => damaged),
     ],
   });
+}
+
+/** Links to another copy than the one that counts are kept apart until the end. */
+export async function restoreLinks(queryer: Queryer, ids: RepositoryIds, links: readonly RestoredLink[]): Promise<void> {
   await queryer.query({
     name: 'restore-links',
     text: `WITH l AS (SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::uuid[], $4::bigint[]) l(repository_id, digest, uuid, sequence)),
            placed AS (
              INSERT INTO repository_blobs (repository_id, digest, uuid, sequence, due_at)
-             SELECT l.repository_id, l.digest, l.uuid, l.sequence, next_due() FROM l
+             SELECT l.repository_id, l.digest, l.uuid, l.sequence, (SELECT next_due()) FROM l
              JOIN LATERAL (SELECT FROM blobs b WHERE b.digest = l.digest AND b.uuid = l.uuid OFFSET 0) b ON true ON CONFLICT DO NOTHING
            )
            INSERT INTO rebuild_second_copies (repository, digest, uuid, sequence)
            SELECT r.name, l.digest, l.uuid, l.sequence FROM l JOIN repositories r ON r.id = l.repository_id
            WHERE NOT EXISTS (SELECT FROM blobs b WHERE b.digest = l.digest AND b.uuid = l.uuid) ON CONFLICT DO NOTHING`,
     values: [
-      links.map(({ repository }) => ids.get(repository)),
+      plainToColumn(links.map(({ repository }) => ids.get(repository))),
       digestsToColumn(links.map(({ digest }) => digest)),
-      links.map(({ uuid }) => uuid),
-      links.map(({ sequence }) => sequence),
+      plainToColumn(links.map(({ uuid }) => uuid)),
+      plainToColumn(links.map(({ sequence }) => sequence)),
     ],
   });
 }
@@ -73,27 +78,30 @@ export async function restoreTombstones(
     text: `INSERT INTO tombstones (path, repository_id, sequence) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) ON CONFLICT DO NOTHING`,
     values: [
       tombstones.map(({ path }) => path),
-      tombstones.map(({ repository }) => ids.get(repository)),
-      tombstones.map((t) => t.sequence),
+      plainToColumn(tombstones.map(({ repository }) => ids.get(repository))),
+      plainToColumn(tombstones.map(({ sequence }) => sequence)),
     ],
   });
 }
 
 export async function restoreManifests(queryer: Queryer, ids: RepositoryIds, manifests: readonly RestoredManifest[]): Promise<void> {
-  const repositories = manifests.map(({ repository }) => ids.get(repository));
+  const repositories = plainToColumn(manifests.map(({ repository }) => ids.get(repository)));
   const digests = digestsToColumn(manifests.map(({ digest }) => digest));
+  const { bytes, starts, lengths } = bytesToColumns(manifests.map((manifest) => manifest.bytes));
   await queryer.query({
     name: 'restore-manifests',
     text: `INSERT INTO manifests (repository_id, digest, sequence, media_type, bytes, subject, artifact_type, annotations, due_at)
-           SELECT repository_id, digest, sequence, media_type, bytes, subject, artifact_type, annotations::jsonb, next_due()
-           FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::text[], $5::bytea[], $6::bytea[], $7::text[], $8::text[])
-             m(repository_id, digest, sequence, media_type, bytes, subject, artifact_type, annotations) ON CONFLICT DO NOTHING`,
+           SELECT repository_id, digest, sequence, media_type, substring($5::bytea FROM start FOR length), subject, artifact_type, annotations::jsonb, (SELECT next_due())
+           FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::text[], $6::int[], $7::int[], $8::bytea[], $9::text[], $10::text[])
+             m(repository_id, digest, sequence, media_type, start, length, subject, artifact_type, annotations) ON CONFLICT DO NOTHING`,
     values: [
       repositories,
       digests,
-      manifests.map(({ sequence }) => sequence),
+      plainToColumn(manifests.map(({ sequence }) => sequence)),
       manifests.map(({ manifest }) => manifest.mediaType),
-      manifests.map(({ bytes }) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)),
+      bytes,
+      starts,
+      lengths,
       manifests.map(({ manifest }) => (manifest.subject === undefined ? null : digestToColumn(manifest.subject))),
       manifests.map(({ manifest }) => manifest.artifactType ?? null),
       manifests.map(({ manifest }) => (manifest.annotations === undefined ? null : JSON.stringify(manifest.annotations))),
@@ -185,9 +193,9 @@ export async function restoreTags(queryer: Queryer, ids: RepositoryIds, tags: re
 
 function tagColumns(ids: RepositoryIds, entries: readonly RestoredTagEntry[]): unknown[] {
   return [
-    entries.map(({ repository }) => ids.get(repository)),
-    entries.map(({ tag }) => tag),
-    entries.map(({ sequence }) => sequence),
+    plainToColumn(entries.map(({ repository }) => ids.get(repository))),
+    namesToColumn(entries.map(({ tag }) => tag)),
+    plainToColumn(entries.map(({ sequence }) => sequence)),
     entries.map(({ digest }) => (digest === undefined ? null : digestToColumn(digest))),
     entries.map(({ at }) => at?.toISOString() ?? null),
   ];
@@ -212,10 +220,10 @@ export async function listStrayReferrers(
            LEFT JOIN manifests m ON m.repository_id = r.repository_id AND m.digest = r.digest LEFT JOIN tombstones d ON d.path = r.path
            WHERE m.sequence IS DISTINCT FROM r.sequence OR m.subject IS DISTINCT FROM r.subject`,
     values: [
-      referrers.map(({ repository }) => ids.get(repository)),
+      plainToColumn(referrers.map(({ repository }) => ids.get(repository))),
       digestsToColumn(referrers.map(({ subject }) => subject)),
       digestsToColumn(referrers.map(({ digest }) => digest)),
-      referrers.map(({ sequence }) => sequence),
+      plainToColumn(referrers.map(({ sequence }) => sequence)),
       referrers.map(({ repository, digest }) => manifestPrefix(repository, digest)),
     ],
     rowMode: 'array',

@@ -6,7 +6,7 @@ import type { Digest } from '../oci/digest.js';
 import type { Manifest } from '../oci/manifest.js';
 import type { Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
-import type { BlobStore } from '../storage/blob-store.js';
+import type { Lookups } from '../storage/batch-lookups.js';
 import { dataKey, entryKey, isForeign, referrerTemplate } from '../storage/keys.js';
 import { tagOf, type EntryGroup, type StoredEntry } from './entry-groups.js';
 import { readManifestObject } from './manifest-object.js';
@@ -74,14 +74,14 @@ export interface GroupReading {
 /** Tells whether data have their digest; undefined where that is not asked. */
 export type VerifyData = (key: string, digest: Digest, size: number) => Promise<boolean>;
 
-export async function readGroup(store: BlobStore, group: EntryGroup, verify: VerifyData | undefined): Promise<GroupReading> {
+export async function readGroup(store: Lookups, group: EntryGroup, verify: VerifyData | undefined): Promise<GroupReading> {
   const findings: Finding[] = group.strange.map((key) => ({ key, reason: 'not a key of the store layout' }));
   const reading = await readEntries(store, group, verify, findings);
   return { ...reading, findings };
 }
 
 function readEntries(
-  store: BlobStore,
+  store: Lookups,
   group: EntryGroup,
   verify: VerifyData | undefined,
   findings: Finding[],
@@ -98,7 +98,7 @@ function readEntries(
   }
 }
 
-async function readLinks(store: BlobStore, group: EntryGroup, verify: VerifyData | undefined, findings: Finding[]) {
+async function readLinks(store: Lookups, group: EntryGroup, verify: VerifyData | undefined, findings: Finding[]) {
   for (const [index, entry] of group.entries.entries()) {
     if (entry.kind !== 'link') continue;
     const superseded = group.entries.slice(index + 1).map(({ key }) => key);
@@ -119,12 +119,12 @@ async function readLinks(store: BlobStore, group: EntryGroup, verify: VerifyData
 }
 
 /** The body of a link that names a key elsewhere. */
-async function foreignKey(store: BlobStore, link: string): Promise<string | undefined> {
+async function foreignKey(store: Lookups, link: string): Promise<string | undefined> {
   const body = await store.get(link);
   return body === undefined || body.byteLength === 0 ? undefined : Buffer.from(body).toString('utf8').trim();
 }
 
-async function readManifests(store: BlobStore, group: EntryGroup, findings: Finding[]) {
+async function readManifests(store: Lookups, group: EntryGroup, findings: Finding[]) {
   for (const [index, entry] of group.entries.entries()) {
     if (entry.kind !== 'manifest') continue;
     const superseded = group.entries.slice(index + 1).map(({ key }) => key);
@@ -142,22 +142,23 @@ async function readManifests(store: BlobStore, group: EntryGroup, findings: Find
   return { superseded: [] };
 }
 
-async function readTag(store: BlobStore, group: EntryGroup, findings: Finding[]) {
-  const entries: RestoredTagEntry[] = [];
-  for (const entry of group.entries) {
-    if (entry.kind !== 'tag') continue;
+async function readTag(store: Lookups, group: EntryGroup, findings: Finding[]) {
+  const tagEntries = group.entries.filter((entry) => entry.kind === 'tag');
+  const times = await Promise.all(
+    tagEntries.map((entry) => (entry.digest === 'deleted' ? undefined : readTime(store, entry.key, findings))),
+  );
+  const entries = tagEntries.map((entry, index): RestoredTagEntry => {
     const { repository, sequence, digest } = entry;
     const common = { repository, tag: tagOf(entry), prefix: group.prefix, sequence };
-    if (digest === 'deleted') entries.push({ ...common, digest: undefined, at: undefined });
-    else entries.push({ ...common, digest, at: await readTime(store, entry.key, findings) });
-  }
+    return { ...common, digest: digest === 'deleted' ? undefined : digest, at: times[index] };
+  });
   const [newest] = entries;
   if (newest === undefined || newest.digest !== undefined) return { tag: entries, superseded: [] };
   return { tag: entries, tombstone: { repository: newest.repository, path: group.prefix, sequence: newest.sequence }, superseded: [] };
 }
 
 /** A tag says in its key where it points; its body tells only when that was. */
-async function readTime(store: BlobStore, key: string, findings: Finding[]): Promise<Date | undefined> {
+async function readTime(store: Lookups, key: string, findings: Finding[]): Promise<Date | undefined> {
   try {
     const { at } = JSON.parse(Buffer.from((await store.get(key)) ?? []).toString('utf8')) as { at?: unknown };
     const time = new Date(typeof at === 'string' ? at : Number.NaN);

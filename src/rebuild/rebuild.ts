@@ -5,6 +5,7 @@
 import type { PoolClient } from 'pg';
 import type { Database } from '../database/pool.js';
 import { referrerDescriptor } from '../manifest/push-manifest.js';
+import { batchLookups, type Lookups } from '../storage/batch-lookups.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { entryKey, linkTemplate, repositoriesPrefix } from '../storage/keys.js';
 import { walkKeys } from '../storage/walk-keys.js';
@@ -53,10 +54,10 @@ export class RebuildRefused extends Error {}
 const shards = '0123456789abcdefghijklmnopqrstuvwxyz'.split('');
 /** Walks side by side. Each holds up to two batches, which bounds the memory. */
 const shardsAtOnce = 4;
-/** Objects that one walk reads side by side. */
-const readsAtOnce = 16;
+/** Prefixes whose objects one walk reads side by side: a request to a worker's worth, fewer where manifests are large. */
+const groupsAtOnce = { most: 256, least: 16 };
 /** One transaction: long enough that its round trips do not count, short enough to be said again after a crash. */
-const batchGroups = 500;
+const batchGroups = 2_000;
 const batchBytes = 4 * 1024 * 1024;
 /** A node takes sequences ahead in blocks of this size; with no block recorded in the store, one is assumed to be out. */
 const sequenceMargin = 10_000n;
@@ -99,12 +100,14 @@ class Run {
   private findings = 0;
   private readonly database: Database;
   private readonly store: BlobStore;
+  private readonly lookups: Lookups;
   private readonly options: RebuildOptions;
   private readonly shards: Map<string, ShardProgress>;
 
   constructor(database: Database, store: BlobStore, options: RebuildOptions, begun: ReadonlyMap<string, ShardProgress>) {
     this.database = database;
     this.store = store;
+    this.lookups = batchLookups(store);
     this.options = options;
     this.shards = new Map(shards.map((shard) => [shard, begun.get(shard) ?? { position: '', done: false, counts: none }]));
   }
@@ -167,27 +170,37 @@ class Run {
       }
       counts = addCounts(counts, readings, seen);
       const progress = { position, done, counts, largestSequence };
-      const written = await writeMissingReferrers(this.store, readings, (restored) => referrerDescriptor(restored));
+      const written = await writeMissingReferrers(this.store, this.lookups, readings, (restored) => referrerDescriptor(restored));
       await restoring;
       restoring = this.restore({ readings, repositories, shard, progress }, written);
       // Awaited below; until then it must not count as unhandled.
       restoring.catch(() => undefined);
     };
     let groups: EntryGroup[] = [];
-    let readings: Promise<GroupReading>[] = [];
+    let readings: GroupReading[] = [];
     let bytes = 0;
     const keys = walkKeys(this.store, repositoriesPrefix + shard, begun.position);
+    let atOnce = groupsAtOnce.most;
+    const read = async (): Promise<void> => {
+      const unread = groups.slice(readings.length);
+      const before = bytes;
+      for (const reading of await Promise.all(unread.map((group) => readGroup(this.lookups, group, this.options.verify)))) {
+        readings.push(reading);
+        bytes += reading.manifest?.bytes.byteLength ?? 0;
+      }
+      const fitting = (unread.length * batchBytes) / Math.max(1, bytes - before);
+      atOnce = Math.min(groupsAtOnce.most, Math.max(groupsAtOnce.least, Math.floor(fitting)));
+    };
     for await (const group of groupEntries(keys)) {
-      if (readings.length >= readsAtOnce) bytes += (await readings[readings.length - readsAtOnce])?.manifest?.bytes.byteLength ?? 0;
-      const reading = readGroup(this.store, group, this.options.verify);
-      reading.catch(() => undefined);
       groups.push(group);
-      readings.push(reading);
+      if (groups.length - readings.length < atOnce) continue;
+      await read();
       if (groups.length < batchGroups && bytes < batchBytes) continue;
-      await flush(groups, await Promise.all(readings), false);
+      await flush(groups, readings, false);
       [groups, readings, bytes] = [[], [], 0];
     }
-    await flush(groups, await Promise.all(readings), true);
+    await read();
+    await flush(groups, readings, true);
     await restoring;
   }
 }

@@ -4,10 +4,12 @@
 import type { PoolClient } from 'pg';
 import type { ServerPool } from '../database/pool.js';
 import { isTransient } from '../database/failures.js';
+import type { Lookups } from '../storage/batch-lookups.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { deletionTemplate, entryKey } from '../storage/keys.js';
 import {
   listStrayReferrers,
+  restoreBlobs,
   restoreLinks,
   restoreManifests,
   restoreRepositories,
@@ -17,7 +19,14 @@ import {
   restoreTrash,
   type RepositoryIds,
 } from './batch-queries.js';
-import { referrerKeyOf, type Finding, type GroupReading, type RestoredTagEntry } from './read-group.js';
+import {
+  referrerKeyOf,
+  type Finding,
+  type GroupReading,
+  type RestoredLink,
+  type RestoredManifest,
+  type RestoredTagEntry,
+} from './read-group.js';
 import { quarantine, saveProgress, type ShardProgress } from './rebuild-queries.js';
 
 /** Groups that follow each other in a walk. */
@@ -34,11 +43,9 @@ export async function restoreBatch(pool: ServerPool, store: BlobStore, batch: Ba
   for (let attempt = 1; ; attempt++) {
     const client = await pool.connect();
     try {
-      // What a crash takes away of it is restored again: the progress goes with it.
-      await client.query('BEGIN; SET LOCAL synchronous_commit = off');
-      const findings = await restoreRows(client, store, batch);
-      await client.query('COMMIT');
-      return findings;
+      // First and apart: another part of the walk that has a blob of these waits for this only.
+      await withoutSync(client, () => restoreBlobs(client, linksOf(batch)));
+      return await withoutSync(client, () => restoreRows(client, store, batch));
     } catch (error) {
       await client.query('ROLLBACK').catch(() => undefined);
       // Parts that are walked side by side may wait for each other's blobs.
@@ -51,9 +58,22 @@ export async function restoreBatch(pool: ServerPool, store: BlobStore, batch: Ba
 
 const mostAttempts = 5;
 
-async function restoreRows(client: PoolClient, store: BlobStore, { readings, repositories, shard, progress }: Batch): Promise<Finding[]> {
+/** What a crash takes away of it is restored again: the progress goes with it. */
+async function withoutSync<T>(client: PoolClient, work: () => Promise<T>): Promise<T> {
+  await client.query('BEGIN; SET LOCAL synchronous_commit = off');
+  const result = await work();
+  await client.query('COMMIT');
+  return result;
+}
+
+function linksOf({ readings }: Batch): RestoredLink[] {
+  return readings.flatMap(({ link }) => link ?? []);
+}
+
+async function restoreRows(client: PoolClient, store: BlobStore, batch: Batch): Promise<Finding[]> {
+  const { readings, repositories, shard, progress } = batch;
   const findings = readings.flatMap((reading) => reading.findings);
-  const links = readings.flatMap(({ link }) => link ?? []);
+  const links = linksOf(batch);
   const manifests = readings.flatMap(({ manifest }) => manifest ?? []);
   const tombstones = readings.flatMap(({ tombstone }) => tombstone ?? []);
   const trash = readings.flatMap(({ superseded }) => superseded);
@@ -112,17 +132,23 @@ function entryKeyOf({ prefix, sequence, digest }: RestoredTagEntry): string {
 /** Referrer entries that the manifests of a batch should have and that are not in the store: a crash came between the two. They are written now. */
 export async function writeMissingReferrers(
   store: BlobStore,
+  lookups: Lookups,
   readings: readonly GroupReading[],
   descriptorOf: DescriptorOf,
 ): Promise<Finding[]> {
   const findings: Finding[] = [];
-  for (const { manifest } of readings) {
-    const key = manifest === undefined ? undefined : referrerKeyOf(manifest);
-    if (manifest === undefined || key === undefined || (await store.size(key)) !== undefined) continue;
+  const write = async (manifest: RestoredManifest, key: string): Promise<void> => {
+    if ((await lookups.size(key)) !== undefined) return;
     await store.put(key, Buffer.from(JSON.stringify(descriptorOf(manifest))));
     findings.push({ key, reason: 'the entry among the referrers was missing; it is written now', kept: true });
-  }
+  };
+  await Promise.all(
+    readings.map(({ manifest }) => {
+      const key = manifest === undefined ? undefined : referrerKeyOf(manifest);
+      return manifest === undefined || key === undefined ? undefined : write(manifest, key);
+    }),
+  );
   return findings;
 }
 
-type DescriptorOf = (manifest: NonNullable<GroupReading['manifest']>) => Record<string, unknown>;
+type DescriptorOf = (manifest: RestoredManifest) => Record<string, unknown>;

@@ -26,6 +26,9 @@ export interface BlobStore {
   listDirectories(prefix: string, options?: Page): Promise<string[]>;
   /** `list` without a limit, key by key, where pages cost more than that; `walkKeys` does it with pages elsewhere. */
   readonly walk?: (prefix: string, after: string) => AsyncIterable<string>;
+  /** `get` and `size` of hundreds of objects at once, where that costs less than one by one; `batchLookups` uses them where they are. */
+  readonly getMany?: (keys: readonly string[]) => Promise<(Uint8Array | undefined)[]>;
+  readonly sizes?: (keys: readonly string[]) => Promise<(number | undefined)[]>;
   /** Deletes objects; those that are absent count as deleted. Tries all of them, and rejects with `UndeletedObjects` when some remain. */
   delete(keys: readonly string[]): Promise<void>;
   /** Bytes of an object, or undefined when there is none. */

@@ -17,6 +17,15 @@ export interface FileWorkers {
     readonly keepFree: KeepFree | undefined;
   }): Promise<FileAppended>;
   hashFile(path: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array>;
+  /** As worker/file-reader.ts has them. */
+  listTrees(task: { readonly root: string; readonly directories: readonly string[]; readonly mostNames: number }): Promise<string>;
+  readFiles(task: FilesTask): Promise<{ readonly bytes: Uint8Array; readonly lengths: Float64Array }>;
+  fileSizes(task: FilesTask): Promise<Float64Array>;
+}
+
+interface FilesTask {
+  readonly root: string;
+  readonly keys: readonly string[];
 }
 
 export interface FileAppended {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { randomUUID } from 'node:crypto';
-import { constants, type Dirent } from 'node:fs';
+import { constants } from 'node:fs';
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, truncate, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { UndeletedObjects, type BlobStore, type DataWriter, type Page, type PartRule } from './blob-store.js';
@@ -11,6 +11,7 @@ import { openFileSource } from './file-source.js';
 import { FileWriter, type FileWorkers, type KeepFree } from './file-writer.js';
 import { FreeSpace } from './free-space.js';
 import { checkStore } from './store-check.js';
+import { byBytes, listAhead, listTreesAhead, walkDirectories } from './walk-directories.js';
 
 export interface FilesystemOptions {
   readonly workers: FileWorkers;
@@ -93,7 +94,11 @@ class FilesystemStore implements BlobStore {
   async list(prefix: string, { after = '', limit = Infinity }: Page = {}): Promise<string[]> {
     const keys: string[] = [];
     if (limit <= 0) return keys;
-    for await (const key of this.walk(prefix, after)) {
+    for await (const key of walkDirectories(
+      listAhead((directory) => this.namesIn(directory)),
+      prefix,
+      after,
+    )) {
       keys.push(key);
       if (keys.length >= limit) break;
     }
@@ -110,8 +115,21 @@ class FilesystemStore implements BlobStore {
   }
 
   walk(prefix: string, after: string): AsyncIterable<string> {
-    const top = prefix.slice(0, prefix.lastIndexOf('/') + 1);
-    return this.walkDirectory(top, this.read(top), prefix, after);
+    const root = this.location;
+    const trees = listTreesAhead((directories, mostNames) => this.workers.listTrees({ root, directories, mostNames }));
+    const list = prefix.includes('/') ? trees : listAhead((directory) => this.namesIn(directory));
+    return walkDirectories(list, prefix, after);
+  }
+
+  async getMany(keys: readonly string[]): Promise<(Uint8Array | undefined)[]> {
+    const { bytes, lengths } = await this.workers.readFiles({ root: this.location, keys });
+    let end = 0;
+    return Array.from(lengths, (length) => (length < 0 ? undefined : bytes.subarray(end, (end += length))));
+  }
+
+  async sizes(keys: readonly string[]): Promise<(number | undefined)[]> {
+    const sizes = await this.workers.fileSizes({ root: this.location, keys });
+    return Array.from(sizes, (size) => (size < 0 ? undefined : size));
   }
 
   async delete(keys: readonly string[]): Promise<void> {
@@ -201,44 +219,12 @@ class FilesystemStore implements BlobStore {
     }
   }
 
-  private async read(directory: string): Promise<Dirent[]> {
-    return (await absentAsUndefined(readdir(this.path(directory), { withFileTypes: true }))) ?? [];
-  }
-
-  /** Sorted as S3 sorts: by the bytes of whole keys, so a directory counts with its slash. Directories are read some way ahead of the walk. */
-  private async *walkDirectory(directory: string, reading: Promise<Dirent[]>, prefix: string, after: string): AsyncGenerator<string> {
-    const names: string[] = [];
-    for (const entry of await reading) {
-      const name = directory + entry.name + (entry.isDirectory() ? '/' : '');
-      const comesAfter = byBytes(name, after) > 0;
-      if (entry.isDirectory()) {
-        const mayHold = name.startsWith(prefix) || prefix.startsWith(name);
-        if (mayHold && (comesAfter || after.startsWith(name)) && name !== temporaryPrefix) names.push(name);
-      } else if (name.startsWith(prefix) && comesAfter) names.push(name);
-    }
-    names.sort(byBytes);
-    const ahead: Promise<Dirent[]>[] = [];
-    for (let index = 0, next = 0; index < names.length; index++) {
-      const name = names[index] ?? '';
-      if (!name.endsWith('/')) {
-        yield name;
-        continue;
-      }
-      for (next = Math.max(next, index); next < names.length && ahead.length < directoriesAhead; next++) {
-        const following = names[next] ?? '';
-        if (!following.endsWith('/')) continue;
-        const entries = this.read(following);
-        entries.catch(() => undefined);
-        ahead.push(entries);
-      }
-      const entries = ahead.shift();
-      if (entries !== undefined) yield* this.walkDirectory(name, entries, prefix, after);
-    }
+  private async namesIn(directory: string): Promise<string[]> {
+    const entries = (await absentAsUndefined(readdir(this.path(directory), { withFileTypes: true }))) ?? [];
+    const names = entries.map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name));
+    return directory === '' ? names.filter((name) => name !== temporaryPrefix) : names;
   }
 }
-
-/** As many threads as libuv has, and some that wait. */
-const directoriesAhead = 8;
 
 /** Other nodes may share the directory and be writing, so only what no write can still be busy with goes. */
 async function removeStale(temporary: string): Promise<void> {
@@ -284,9 +270,4 @@ async function absentAsUndefined<T>(result: Promise<T>): Promise<T | undefined> 
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
     throw error;
   }
-}
-
-/** Keys are ASCII, where the order of UTF-16 units is the order of bytes. */
-function byBytes(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -8,6 +8,8 @@ import { HashClock, timedHasher, type HashedSpan } from './hash-clock.js';
 import { loadHasher, type HashAlgorithm, type HashChoice } from './hash.js';
 import { openSender, type SendSettings, type SendTask } from './part-sender.js';
 
+export { fileSizes, listTrees, readFiles } from './file-reader.js';
+
 export interface WorkerSettings {
   readonly hash: HashChoice;
   /** `HashClock.shared` of the main thread. */

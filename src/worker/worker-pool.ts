@@ -3,6 +3,7 @@
 
 import { Piscina } from 'piscina';
 import type { AppendResult, AppendTask, HashFileTask, HashResult, HashTask, WorkerSettings } from './data-worker.js';
+import type { FilesRead, FilesTask, ListTreesTask } from './file-reader.js';
 import type { HashClock, HashedSpan } from './hash-clock.js';
 import type { HashAlgorithm, HashChoice } from './hash.js';
 import type { SendSettings, SendTask, Sent } from './part-sender.js';
@@ -13,6 +14,10 @@ export interface WorkerPool {
   append(task: AppendTask): Promise<AppendResult>;
   /** The state of `size` bytes of a file, from its beginning. */
   hashFile(path: string, algorithm: HashAlgorithm, initial: Uint8Array, size: number): Promise<Uint8Array>;
+  /** Small files, as file-reader.ts says. */
+  listTrees(task: ListTreesTask): Promise<string>;
+  readFiles(task: FilesTask): Promise<FilesRead>;
+  fileSizes(task: FilesTask): Promise<Float64Array>;
   /** Hashes `buffer` onto the state. */
   hashBuffer(task: HashTask): Promise<HashResult>;
   /** Sends `buffer` as the body of a request. It is away until the result brings it back. */
@@ -66,6 +71,9 @@ export function openWorkerPool({ threads, hash, clock, onHashed, sending }: Work
       onHashed?.(result.hashed, task.length);
       return result;
     },
+    listTrees: (task) => pool.run(task, { name: 'listTrees' }) as Promise<string>,
+    readFiles: (task) => pool.run(task, { name: 'readFiles' }) as Promise<FilesRead>,
+    fileSizes: (task) => pool.run(task, { name: 'fileSizes' }) as Promise<Float64Array>,
     sendPart: (task) => pool.run(task, { name: 'sendPart', transferList: [task.buffer] }) as Promise<Sent>,
     get waiting() {
       return pool.queueSize;

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What every store does, whatever it is made of. */
+import { batchLookups } from '../../src/storage/batch-lookups.js';
 import { walkKeys } from '../../src/storage/walk-keys.js';
 import { createHash } from 'node:crypto';
 import type { Test } from 'tap';
@@ -15,6 +16,7 @@ const hasher = await loadHasher('auto');
 export async function contract(t: Test, open: () => Promise<BlobStore>): Promise<void> {
   const store = await open();
   await t.test('small objects', (t) => smallObjects(t, store));
+  await t.test('many small objects', (t) => lookups(t, store));
   await t.test('listing', (t) => listing(t, store));
   await t.test('deletion', (t) => deletion(t, store));
   await t.test('reading ranges', (t) => ranges(t, store));
@@ -42,6 +44,20 @@ async function smallObjects(t: Test, store: BlobStore): Promise<void> {
     t.ok(Buffer.from((await store.get(key)) ?? 'none').equals(bytes), 'the same again');
   }
   t.equal(await store.get('small/a/1/x'), undefined, 'nor is what lies below one');
+}
+
+async function lookups(t: Test, store: BlobStore): Promise<void> {
+  const { get, size } = batchLookups(store);
+  const objects = new Map<string, Buffer>([0, 1, 70_000, 2_500_000, 2, 1_000_000].map((bytes) => [`many/${bytes}`, noise(bytes)]));
+  for (const [key, bytes] of objects) await store.put(key, bytes);
+  const keys = [...objects.keys()].flatMap((key) => [key, `${key}/x`, `${key}-absent`]);
+  const found = await Promise.all(keys.map((key) => get(key)));
+  const sizes = await Promise.all(keys.map((key) => size(key)));
+  for (const [index, key] of keys.entries()) {
+    const expected = objects.get(key);
+    t.equal(found[index] && Buffer.from(found[index]).equals(expected ?? Buffer.alloc(0)), expected && true, key);
+    t.equal(sizes[index], expected?.byteLength, `its size: ${key}`);
+  }
 }
 
 async function listing(t: Test, store: BlobStore): Promise<void> {
