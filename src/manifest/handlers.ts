@@ -9,7 +9,7 @@ import { RegistryError } from '../oci/errors.js';
 import { parseManifest } from '../oci/manifest.js';
 import { parseTag, type Reference, type Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
-import { deletionTemplate, manifestPrefix, tagPrefix } from '../storage/keys.js';
+import { deletionTemplate, manifestPrefix, tagBody, tagPrefix } from '../storage/keys.js';
 import { deleteTag } from '../tag/delete-tag.js';
 import type { Hasher } from '../worker/hash.js';
 import type { ManifestCache } from './manifest-cache.js';
@@ -146,10 +146,11 @@ function deleteByDigest(journal: Journal, repository: RepositoryName, digest: Di
   return writeEntries(journal, async () => {
     const prepared = await prepareManifestDeletion(journal.writes, journal.node.id, repository, digest, template);
     if (prepared === undefined) return { done: false };
-    const templates = [template, ...prepared.tags.map((tag) => deletionTemplate(tagPrefix(repository, tag)))];
+    const body = tagBody();
+    const tags = prepared.tags.map((tag) => ({ template: deletionTemplate(tagPrefix(repository, tag)), bytes: body }));
     return {
       sequence: prepared.sequence,
-      objects: templates.map((entry) => ({ template: entry, bytes: new Uint8Array() })),
+      objects: [{ template, bytes: new Uint8Array() }, ...tags],
       commit: () => commitManifestDeletion(journal.writes, journal.node.id, prepared.sequence, { repository, digest, ...prepared }),
       outcome: true,
     };

@@ -8,7 +8,7 @@ import { writeEntries, type Journal } from '../journal/write-entries.js';
 import type { Digest } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
 import type { Manifest } from '../oci/manifest.js';
-import { tagTemplate } from '../storage/keys.js';
+import { tagBody, tagTemplate } from '../storage/keys.js';
 import { commitManifest, entriesOf, prepareManifest, type ManifestPush } from './manifest-queries.js';
 
 /**
@@ -58,11 +58,11 @@ export function mayMiss(manifest: Manifest, sparse: Sparse): boolean {
 function entryObjects(push: ManifestPush) {
   const { repository, digest, manifest, bytes, tags, by = '' } = push;
   const [manifestEntry, referrerEntry] = entriesOf(repository, digest, manifest.subject);
-  const tagBody = Buffer.from(JSON.stringify({ at: new Date().toISOString(), by }));
+  const body = tagBody(new Date(), by);
   return [
     ...(manifestEntry === undefined ? [] : [{ template: manifestEntry, bytes: manifestObject(manifest.mediaType, bytes) }]),
     ...(referrerEntry === undefined ? [] : [{ template: referrerEntry, bytes: Buffer.from(JSON.stringify(referrerDescriptor(push))) }]),
-    ...tags.map((tag) => ({ template: tagTemplate(repository, tag, digest), bytes: tagBody })),
+    ...tags.map((tag) => ({ template: tagTemplate(repository, tag, digest), bytes: body })),
   ];
 }
 

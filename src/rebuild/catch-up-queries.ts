@@ -200,6 +200,22 @@ export async function resetTag(
   );
 }
 
+/** When it was, as its entry says. */
+export async function setTagTime(
+  queryer: Queryer,
+  {
+    repository,
+    tag,
+    sequence,
+    at,
+  }: { readonly repository: RepositoryName; readonly tag: Tag; readonly sequence: bigint; readonly at: Date | undefined },
+): Promise<void> {
+  await queryer.query(
+    `UPDATE tag_history h SET at = COALESCE($4, h.at) FROM repositories r WHERE r.name = $1 AND h.repository_id = r.id AND h.name = $2 AND h.sequence = $3`,
+    [repository, tag, sequence, at ?? null],
+  );
+}
+
 async function dropped(queryer: Queryer, text: string, values: unknown[]): Promise<boolean> {
   const { rows } = await queryer.query<{ dropped: boolean }>(text, values);
   return rows[0]?.dropped === true;

@@ -19,6 +19,7 @@ import {
   linkTemplate,
   manifestTemplate,
   repositoriesPrefix,
+  tagBody,
   tagPrefix,
   tagTemplate,
   type KeyTemplate,
@@ -43,6 +44,7 @@ import {
   listUnknownTagEntries,
   passSequence,
   resetTag,
+  setTagTime,
   type IndexedEntry,
   type Known,
   type Place,
@@ -150,7 +152,10 @@ class CatchUp {
       const template = deletionTemplate(prefix);
       const tags = await listTagsOf(writes, repository, digest);
       const subject = await findSubject(writes, repository, digest);
-      for (const tag of tags) await store.put(entryKey(deletionTemplate(tagPrefix(repository, tag)), sequence), new Uint8Array());
+      for (const tag of tags) {
+        const key = entryKey(deletionTemplate(tagPrefix(repository, tag)), sequence);
+        if ((await store.size(key)) === undefined) await store.put(key, tagBody());
+      }
       await this.adopt(sequence, repository, [template], entryKey(template, sequence), async (client) => {
         await commitManifestDeletion(client, node.id, sequence, { repository, digest, tags, subject });
         return true;
@@ -227,6 +232,7 @@ class CatchUp {
     if (digest === undefined) {
       await this.adopt(sequence, repository, [deletionTemplate(group.prefix)], key, async (client) => {
         await commitTagDeletion(client, node.id, sequence, repository, tag);
+        await setTagTime(client, entry);
         return true;
       });
       return;

@@ -7,7 +7,7 @@ import type { Manifest } from '../oci/manifest.js';
 import type { Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { Lookups } from '../storage/batch-lookups.js';
-import { dataKey, entryKey, isForeign, referrerTemplate } from '../storage/keys.js';
+import { dataKey, entryKey, isDeletion, isForeign, referrerTemplate, timeInTagBody } from '../storage/keys.js';
 import { tagOf, type EntryGroup, type StoredEntry } from './entry-groups.js';
 import { readManifestObject } from './manifest-object.js';
 
@@ -45,7 +45,7 @@ export interface RestoredTagEntry {
   readonly sequence: bigint;
   /** undefined: the tag was deleted. */
   readonly digest: Digest | undefined;
-  /** Unknown for a deletion. */
+  /** Unknown for a deletion of a former version. */
   readonly at: Date | undefined;
 }
 
@@ -144,9 +144,7 @@ async function readManifests(store: Lookups, group: EntryGroup, findings: Findin
 
 async function readTag(store: Lookups, group: EntryGroup, findings: Finding[]) {
   const tagEntries = group.entries.filter((entry) => entry.kind === 'tag');
-  const times = await Promise.all(
-    tagEntries.map((entry) => (entry.digest === 'deleted' ? undefined : readTime(store, entry.key, findings))),
-  );
+  const times = await Promise.all(tagEntries.map(({ key }) => readTime(store, key, findings)));
   const entries = tagEntries.map((entry, index): RestoredTagEntry => {
     const { repository, sequence, digest } = entry;
     const common = { repository, tag: tagOf(entry), prefix: group.prefix, sequence };
@@ -157,17 +155,13 @@ async function readTag(store: Lookups, group: EntryGroup, findings: Finding[]) {
   return { tag: entries, tombstone: { repository: newest.repository, path: group.prefix, sequence: newest.sequence }, superseded: [] };
 }
 
-/** A tag says in its key where it points; its body tells only when that was. */
+/** A tag says in its key where it points; its body tells only when that was. Deletions of former versions have none. */
 async function readTime(store: Lookups, key: string, findings: Finding[]): Promise<Date | undefined> {
-  try {
-    const { at } = JSON.parse(Buffer.from((await store.get(key)) ?? []).toString('utf8')) as { at?: unknown };
-    const time = new Date(typeof at === 'string' ? at : Number.NaN);
-    if (!Number.isNaN(time.getTime())) return time;
-  } catch {
-    // Told below.
-  }
-  findings.push({ key, reason: 'the time of the tag cannot be read; it is restored without', kept: true });
-  return undefined;
+  const body = (await store.get(key)) ?? new Uint8Array();
+  const time = timeInTagBody(body);
+  if (time === undefined && !(body.byteLength === 0 && isDeletion(key)))
+    findings.push({ key, reason: 'the time of the tag cannot be read; it is restored without', kept: true });
+  return time;
 }
 
 /** The key under which a restored manifest stands among the referrers of its subject; undefined when it has none. */

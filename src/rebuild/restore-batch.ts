@@ -6,7 +6,7 @@ import type { ServerPool } from '../database/pool.js';
 import { isTransient } from '../database/failures.js';
 import type { Lookups } from '../storage/batch-lookups.js';
 import type { BlobStore } from '../storage/blob-store.js';
-import { deletionTemplate, entryKey } from '../storage/keys.js';
+import { deletionTemplate, entryKey, tagBody } from '../storage/keys.js';
 import {
   listStrayReferrers,
   restoreBlobs,
@@ -110,8 +110,9 @@ async function restoreTagsOf(
     const tag = newest[index] as RestoredTagEntry;
     const { repository, prefix, sequence } = tag;
     if (deletedAs !== undefined && deletedAs > sequence) {
-      await store.put(entryKey(deletionTemplate(prefix), deletedAs), new Uint8Array());
-      await restoreTagHistory(client, ids, [{ ...tag, sequence: deletedAs, digest: undefined, at: undefined }]);
+      const at = new Date();
+      await store.put(entryKey(deletionTemplate(prefix), deletedAs), tagBody(at));
+      await restoreTagHistory(client, ids, [{ ...tag, sequence: deletedAs, digest: undefined, at }]);
       await restoreTombstones(client, ids, [{ repository, path: prefix, sequence: deletedAs }]);
       findings.push({
         key: entryKeyOf(tag),

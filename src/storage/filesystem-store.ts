@@ -10,6 +10,7 @@ import { DurableDirectories, syncDirectory } from './durable-directory.js';
 import { openFileSource } from './file-source.js';
 import { FileWriter, type FileWorkers, type KeepFree } from './file-writer.js';
 import { FreeSpace } from './free-space.js';
+import { isDeletion } from './keys.js';
 import { checkStore } from './store-check.js';
 import { byBytes, listAhead, listTreesAhead, walkDirectories } from './walk-directories.js';
 
@@ -70,11 +71,23 @@ class FilesystemStore implements BlobStore {
   }
 
   async put(key: string, bytes: Uint8Array): Promise<void> {
+    if (!isDeletion(key)) {
+      if (bytes.byteLength > 0) await this.freeSpace?.claim(bytes.byteLength);
+      return this.putSmall(key, bytes);
+    }
+    // Deletions go through when the disk is full: without bytes they count as much.
+    try {
+      await this.putSmall(key, bytes);
+    } catch (error) {
+      if (bytes.byteLength === 0 || (error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+      await this.putSmall(key, new Uint8Array());
+    }
+  }
+
+  private async putSmall(key: string, bytes: Uint8Array): Promise<void> {
     const path = this.path(key);
     const written = join(this.temporary, randomUUID());
     const { durablePut } = this;
-    // Deletions are entries without bytes: they go through.
-    if (bytes.byteLength > 0) await this.freeSpace?.claim(bytes.byteLength);
     await this.retryingDirectory(dirname(path), async (directory) => {
       if (durablePut === undefined) {
         await this.directories.ensure(directory);

@@ -11,7 +11,8 @@
  *     repositories/<name>/_manifests/<algorithm>/<hex>/<seq>                    header lines, a blank line, the exact bytes
  *     repositories/<name>/_referrers/<algorithm>/<subject hex>/<algorithm>-<hex>.<seq>   the referrer's descriptor
  *     repositories/<name>/_tags/<tag>/<seq>.<algorithm>.<hex>                   the tag points at this manifest; body {at, by}
- *     …/<seq>.deleted                                                           a deletion is an entry of _blobs, _manifests and _tags
+ *     …/<seq>.deleted                                                           a deletion is an entry of _blobs, _manifests and _tags; a tag's has
+ *                                                                               the body {at, by}, or none where that was not known
  *     uploads/<session>/<offset>-<uuid>                                         the tail of an upload that is too small for a part
  *     cluster/owner                                                             which cluster's store this is
  *     cluster/claims/<cluster>                                                  for a moment: who is about to write the owner
@@ -106,6 +107,26 @@ export function tagTemplate(repository: RepositoryName, tag: Tag, digest: Digest
 
 export function deletionTemplate(prefix: string): KeyTemplate {
   return `${prefix}%.deleted` as KeyTemplate;
+}
+
+export function isDeletion(key: string): boolean {
+  return key.endsWith('.deleted');
+}
+
+/** The body of a tag's entry: when, and by whom where that is known. */
+export function tagBody(at = new Date(), by = ''): Uint8Array {
+  return Buffer.from(JSON.stringify({ at: at.toISOString(), by }));
+}
+
+/** undefined for a body that does not tell. */
+export function timeInTagBody(body: Uint8Array): Date | undefined {
+  try {
+    const { at } = JSON.parse(Buffer.from(body).toString('utf8')) as { at?: unknown };
+    const time = new Date(typeof at === 'string' ? at : Number.NaN);
+    return Number.isNaN(time.getTime()) ? undefined : time;
+  } catch {
+    return undefined;
+  }
 }
 
 export function entryKey(template: KeyTemplate, sequence: bigint): string {

@@ -4,7 +4,7 @@
 import { writeEntries, type Journal } from '../journal/write-entries.js';
 import type { Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
-import { deletionTemplate, tagPrefix } from '../storage/keys.js';
+import { deletionTemplate, tagBody, tagPrefix } from '../storage/keys.js';
 import { commitTagDeletion, prepareTagDeletion } from './tag-queries.js';
 
 /** False when there is no such tag. The manifest stays. */
@@ -14,6 +14,6 @@ export function deleteTag(journal: Journal, repository: RepositoryName, tag: Tag
     const sequence = await prepareTagDeletion(journal.writes, journal.node.id, repository, tag, template);
     if (sequence === undefined) return { done: false };
     const commit = () => commitTagDeletion(journal.writes, journal.node.id, sequence, repository, tag);
-    return { sequence, objects: [{ template, bytes: new Uint8Array() }], commit, outcome: true };
+    return { sequence, objects: [{ template, bytes: tagBody() }], commit, outcome: true };
   });
 }
