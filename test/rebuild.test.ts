@@ -3,35 +3,73 @@
 
 /** `ha-registry rebuild`: the index is lost, and comes back from the store. */
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { differences, populate, type Expected } from './support/populate.js';
 import { databaseState, rowsOf, stateDifferences, tagTimes } from './support/database-state.js';
 import { freshDatabase } from './support/postgres.js';
 import { HttpClient } from './support/http-client.js';
-import { ha, haKilled, type Ending } from './support/program.js';
-import { startRegistry, temporaryDirectory } from './support/registry.js';
+import { ha, haKilled, main, type Ending } from './support/program.js';
+import { quickDirectory, startRegistry, temporaryDirectory } from './support/registry.js';
+import { s3Server, s3Settings, stopS3Servers, type S3Server } from './support/s3-server.js';
+import { filesOf, objectsOf, storedTagTimes, type StoredObjects } from './support/stored-objects.js';
 import { describe, digestOf, imageOf, imageWithBlobs, indexOf, pushBlob, putManifest, types, until } from './support/wire-suite.js';
 
 t.jobs = 2;
+const server = await s3Server();
+t.teardown(stopS3Servers);
+const missing = 'missing' in server && `A REBUILD FROM S3 IS NOT TESTED: ${server.missing}`;
+if (missing) console.error(missing);
+const s3 = server as S3Server;
 
-interface Place {
-  readonly root: string;
+/** A store, and what reads it behind the registry's back. */
+interface Store {
+  readonly storage: object;
+  readonly objects: StoredObjects;
+}
+
+interface Place extends Store {
   readonly url: string;
   readonly configFile: string;
 }
 
-async function newPlace(root?: string): Promise<Place> {
-  const { url } = await freshDatabase();
-  const directory = root ?? (await temporaryDirectory('rebuild-'));
-  const configFile = path.join(await temporaryDirectory('config-'), 'registry.yaml');
-  await writeFile(configFile, JSON.stringify({ database: { url }, workers: { threads: 1 }, log: { level: 'warn' } }));
-  return { root: directory, url, configFile };
+type NewStore = () => Promise<Store>;
+
+async function directoryStore(): Promise<Store> {
+  const root = await quickDirectory('rebuild-');
+  return { storage: { fs: { root_dir: root } }, objects: filesOf(root) };
 }
 
-async function withNode<T>({ root, url }: Place, use: (client: HttpClient) => Promise<T>): Promise<T> {
-  const registry = await startRegistry({ root, config: { database: { url }, workers: { threads: 1 }, log: { level: 'warn' } } });
+async function bucketStore(prefix: string): Promise<Store> {
+  const settings = await s3Settings(s3, prefix === '' ? {} : { prefix });
+  return { storage: { s3: settings }, objects: objectsOf(s3, settings.bucket, prefix === '' ? '' : `${prefix}/`) };
+}
+
+/** Each of them on every store. */
+function onStores(title: string, test: (t: Test, newStore: NewStore) => Promise<void>): void {
+  void t.test(`${title}: a directory`, { buffered: true }, (t) => test(t, directoryStore));
+  void t.test(`${title}: a bucket, below a prefix`, { buffered: true, skip: missing }, (t) => test(t, () => bucketStore('deep/down')));
+}
+
+/** The store with a new database. */
+async function placeOf({ storage, objects }: Store): Promise<Place> {
+  const { url } = await freshDatabase();
+  return withDatabase({ storage, objects }, url);
+}
+
+async function withDatabase({ storage, objects }: Store, url: string): Promise<Place> {
+  const configFile = path.join(await temporaryDirectory('config-'), 'registry.yaml');
+  await writeFile(configFile, JSON.stringify(configOf(storage, url)));
+  return { storage, objects, url, configFile };
+}
+
+function configOf(storage: object, url: string): object {
+  return { database: { url }, storage, workers: { threads: 1 }, log: { level: 'warn' } };
+}
+
+async function withNode<T>({ storage, url }: Place, use: (client: HttpClient) => Promise<T>): Promise<T> {
+  const registry = await startNode({ storage, url });
   const client = new HttpClient(registry.port);
   try {
     return await use(client);
@@ -41,8 +79,26 @@ async function withNode<T>({ root, url }: Place, use: (client: HttpClient) => Pr
   }
 }
 
-function rebuild({ root, configFile }: Place, ...args: string[]): Promise<Ending> {
-  return ha(['rebuild', '--root', root, '--config', configFile, ...args]);
+/** Without --root, which would win over the file. */
+function startNode({ storage, url }: Pick<Place, 'storage' | 'url'>): ReturnType<typeof startRegistry> {
+  return startRegistry({
+    config: configOf(storage, url),
+    launch: ({ port, configFile }) => ({
+      command: process.execPath,
+      args: [main, 'serve', '--config', configFile ?? '', '-p', String(port)],
+    }),
+  });
+}
+
+function startRefused(place: Place): Promise<string> {
+  return startNode(place).then(
+    (registry) => registry.stop().then(() => 'started'),
+    (error: unknown) => String(error),
+  );
+}
+
+function rebuild({ configFile }: Place, ...args: string[]): Promise<Ending> {
+  return ha(['rebuild', '--config', configFile, ...args]);
 }
 
 interface Report {
@@ -60,33 +116,18 @@ async function report(t: Test, place: Place, ...args: string[]): Promise<Report>
   return JSON.parse(stdout) as Report;
 }
 
-/** Files of the store whose path matches, without `data/`'s contents. */
-async function storeFiles({ root }: Place, pattern: RegExp): Promise<string[]> {
-  const store = path.join(root, 'store');
-  const names = await readdir(store, { recursive: true, withFileTypes: true });
-  return names
-    .filter((entry) => entry.isFile())
-    .map((entry) => path.relative(store, path.join(entry.parentPath, entry.name)))
-    .filter((name) => pattern.test(name))
-    .sort();
-}
-
-void t.test('everything comes back', { buffered: true }, async (t) => {
-  const place = await newPlace();
+onStores('everything comes back', async (t, newStore) => {
+  const place = await placeOf(await newStore());
   const expected = await withNode(place, async (client) => {
     const all = await populate(client, { repositories: 12, tags: 3 });
     await until('what is superseded has been deleted', async () => (await rowsOf(place.url, 'SELECT FROM object_trash')).length === 0);
     return all;
   });
   const before = await databaseState(place.url);
-  const times = await tagTimes(place.url);
-  const files = await storeFiles(place, /./);
+  const files = await place.objects.keys(/./);
 
-  const lost: Place = await newPlace(place.root);
-  const refused = await startRegistry({ root: lost.root, config: { database: { url: lost.url } } }).then(
-    (registry) => registry.stop().then(() => 'started'),
-    (error: unknown) => String(error),
-  );
+  const lost = await placeOf(place);
+  const refused = await startRefused(lost);
   t.match(refused, 'ha-registry rebuild', 'beside a store of another database, a node names the command');
 
   const { repositories, manifests, links, tags, findings } = await report(t, lost);
@@ -97,14 +138,12 @@ void t.test('everything comes back', { buffered: true }, async (t) => {
     [count('repositories'), count('manifests'), count('repository_blobs'), count('tags'), 0],
     'and as many as were counted',
   );
-  const restored = await tagTimes(lost.url);
-  t.strictSame([...restored.keys()].sort().length, [...times.keys()].length, 'times of tags');
-  const [{ apart } = { apart: Infinity }] = await rowsOf<{ apart: number }>(
-    lost.url,
-    'SELECT extract(epoch FROM now() - min(at))::float AS apart FROM tag_history WHERE digest IS NOT NULL',
+  t.strictSame(
+    await tagTimes(lost.url),
+    await storedTagTimes(place.objects),
+    'times of tags, those of their deletions too, are as they were',
   );
-  t.ok(apart > 0.5, 'are those of the pushes');
-  t.strictSame(await storeFiles(place, /./), files, 'the store is as it was');
+  t.strictSame(await place.objects.keys(/./), files, 'the store is as it was');
   const [old] = await rowsOf<{ last: string }>(place.url, 'SELECT last_value AS last FROM entry_sequence');
   const [state] = await rowsOf<{ last: string; waits: boolean; begun: boolean; same: boolean }>(
     lost.url,
@@ -129,7 +168,7 @@ void t.test('everything comes back', { buffered: true }, async (t) => {
 });
 
 void t.test('beside a node it is refused', { buffered: true }, async (t) => {
-  const place = await newPlace();
+  const place = await placeOf(await directoryStore());
   await withNode(place, async (client) => {
     await pushBlob(client, 'alive', 'x');
     for (const args of [[], ['--replace']]) {
@@ -166,10 +205,11 @@ void t.test('the embedded database', { buffered: true }, async (t) => {
   await second.registry.stop();
 });
 
-void t.test('what does not fit is reported and not served', { buffered: true }, async (t) => {
-  const place = await newPlace();
-  const store = path.join(place.root, 'store');
-  const key = async (pattern: RegExp): Promise<string> => (await storeFiles(place, pattern))[0] ?? '';
+onStores('what does not fit is reported and not served', async (t, newStore) => {
+  const place = await placeOf(await newStore());
+  const { objects } = place;
+  const key = async (pattern: RegExp): Promise<string> => (await objects.keys(pattern))[0] ?? '';
+  const damage = async (at: string, change: (bytes: Buffer) => string | Uint8Array) => objects.write(at, change(await objects.read(at)));
   const dataOf = async (text: string): Promise<string> => {
     const uuid = (await key(linkOf(text))).split('.').at(-1) ?? '';
     return `data/${uuid.slice(-2)}/${uuid}`;
@@ -191,40 +231,40 @@ void t.test('what does not fit is reported and not served', { buffered: true }, 
   expected.set('/v2/faults/manifests/whole', digestOf(image('whole')));
   // Manifests: one cut short, one with another byte, one whose entry is gone.
   const torn = await key(manifestOf(image('torn')));
-  await truncate(path.join(store, torn), 40);
+  await damage(torn, (bytes) => bytes.subarray(0, 40));
   const bent = await key(manifestOf(image('bent')));
-  await writeFile(path.join(store, bent), (await readFile(path.join(store, bent), 'utf8')).replace('bent', 'Bent'));
+  await damage(bent, (bytes) => bytes.toString().replace('bent', 'Bent'));
   const vanished = await key(/_tags\/vanished\//);
-  await rm(path.join(store, await key(manifestOf(image('vanished')))));
+  await objects.remove(await key(manifestOf(image('vanished'))));
   for (const name of ['torn', 'bent', 'vanished']) {
     expected.set(`/v2/faults/manifests/${name}`, '404');
     expected.set(`/v2/faults/manifests/${digestOf(image(name))}`, '404');
   }
   // Blobs: data gone, another byte in them, fewer bytes.
   const dataless = await key(linkOf('layer of dataless'));
-  await rm(path.join(store, await dataOf('layer of dataless')));
+  await objects.remove(await dataOf('layer of dataless'));
   const rotten = await dataOf('layer of rotten');
-  await writeFile(path.join(store, rotten), 'LAYER of rotten');
+  await objects.write(rotten, 'LAYER of rotten');
   const cut = await dataOf('layer of cut');
-  await truncate(path.join(store, cut), 3);
+  await damage(cut, (bytes) => bytes.subarray(0, 3));
   for (const name of ['dataless', 'rotten', 'cut']) {
     expected.set(`/v2/faults/blobs/${digestOf(`layer of ${name}`)}`, '404');
     expected.set(`/v2/faults/manifests/${name}`, digestOf(image(name)));
   }
   const undone = await key(/_tags\/undone\/.*deleted$/);
-  await rm(path.join(store, undone));
+  await objects.remove(undone);
   expected.set('/v2/faults/manifests/undone', '404');
   const referrer = await key(/_referrers\//);
-  await rm(path.join(store, referrer));
+  await objects.remove(referrer);
   // An entry that a newer one has passed, as a crash before its deletion leaves it, and what is no entry at all.
   const kept = await key(manifestOf(image('kept')));
   const older = `${path.dirname(kept)}/${'9'.repeat(19)}8`.replace('/99999999999999999998', '/09223372036854775806');
-  await writeFile(path.join(store, older), 'Content-Type: x\n\n{}');
+  await objects.write(older, 'Content-Type: x\n\n{}');
   const strange = 'repositories/faults/_manifests/sha256/readme.txt';
-  await writeFile(path.join(store, strange), 'hello');
+  await objects.write(strange, 'hello');
   expected.set('/v2/faults/manifests/kept', digestOf(image('kept')));
 
-  const lost = await newPlace(place.root);
+  const lost = await placeOf(place);
   const { listed } = await report(t, lost, '--verify');
   const found = new Map(listed.map((finding) => [finding.key, finding]));
   for (const [what, at, served] of [
@@ -252,11 +292,7 @@ void t.test('what does not fit is reported and not served', { buffered: true }, 
       .sort(),
     'is in quarantine',
   );
-  t.same(
-    await storeFiles(place, new RegExp(`^(${[undone, referrer].join('|')})$`)),
-    [referrer, undone].sort(),
-    'what could be repaired was',
-  );
+  t.same(await objects.keys(new RegExp(`^(${[undone, referrer].join('|')})$`)), [referrer, undone].sort(), 'what could be repaired was');
   t.same(await rowsOf(lost.url, 'SELECT key FROM object_trash'), [{ key: older }], 'what is passed goes to the trash');
   await withNode(lost, async (client) => {
     t.strictSame(await differences(client, expected), [], 'what is whole is served, and nothing else');
@@ -270,8 +306,8 @@ void t.test('what does not fit is reported and not served', { buffered: true }, 
   });
 });
 
-void t.test('two copies of a blob', { buffered: true }, async (t) => {
-  const place = await newPlace();
+onStores('two copies of a blob', async (t, newStore) => {
+  const place = await placeOf(await newStore());
   await withNode(place, async (client) => {
     for (const repository of ['one', 'two']) {
       const image = await imageWithBlobs(client, repository, ['same']);
@@ -279,14 +315,14 @@ void t.test('two copies of a blob', { buffered: true }, async (t) => {
     }
   });
   // As a node leaves it that dies between its link and its commit, which another upload had overtaken.
-  const store = path.join(place.root, 'store');
-  const [link = ''] = await storeFiles(place, new RegExp(`two/_blobs/sha256/${digestOf('same').slice(7)}/`));
+  const { objects } = place;
+  const [link = ''] = await objects.keys(new RegExp(`two/_blobs/sha256/${digestOf('same').slice(7)}/`));
   const uuid = link.split('.').at(-1) ?? '';
   const other = `${uuid.slice(0, -4)}${uuid.endsWith('beef') ? 'cafe' : 'beef'}`;
-  await rm(path.join(store, link));
-  await writeFile(path.join(store, link.replace(uuid, other)), '');
-  await pushFile(path.join(store, `data/${other.slice(-2)}/${other}`), 'same');
-  const lost = await newPlace(place.root);
+  await objects.remove(link);
+  await objects.write(link.replace(uuid, other), '');
+  await objects.write(`data/${other.slice(-2)}/${other}`, 'same');
+  const lost = await placeOf(place);
   await report(t, lost);
   t.equal((await rowsOf(lost.url, `SELECT FROM blobs WHERE digest = $1`, [column('same')])).length, 1, 'one of them counts');
   await withNode(lost, async (client) => {
@@ -297,7 +333,7 @@ void t.test('two copies of a blob', { buffered: true }, async (t) => {
   });
   t.same(await rowsOf(lost.url, 'SELECT FROM missing_references'), [], 'nothing is missing');
   const state = await databaseState(lost.url);
-  const third = await newPlace(place.root);
+  const third = await placeOf(place);
   await report(t, third);
   t.strictSame(
     (await databaseState(third.url))['repository_blobs']?.length,
@@ -306,32 +342,29 @@ void t.test('two copies of a blob', { buffered: true }, async (t) => {
   );
 });
 
-void t.test('killed in the middle', { buffered: true }, async (t) => {
-  const place = await newPlace();
+onStores('killed in the middle', async (t, newStore) => {
+  const place = await placeOf(await newStore());
   await withNode(place, async (client) => {
     await populate(client, { repositories: 30, tags: 4 });
     await until('what is superseded has been deleted', async () => (await rowsOf(place.url, 'SELECT FROM object_trash')).length === 0);
   });
   const before = await databaseState(place.url);
-  const lost = await newPlace(place.root);
+  const lost = await placeOf(place);
   // Each batch is a transaction; the rebuild is killed as soon as one is there.
-  const killed = await haKilled(['rebuild', '--root', lost.root, '--config', lost.configFile], async (ended) => {
+  const killed = await haKilled(['rebuild', '--config', lost.configFile], async (ended) => {
     await until('something is restored', async () => ended() || (await hasBegun(lost)));
   });
   if (!killed) t.comment('it was faster than the kill');
   else {
-    const refused = await startRegistry({ root: lost.root, config: { database: { url: lost.url } } }).then(
-      (registry) => registry.stop().then(() => 'started'),
-      (error: unknown) => String(error),
-    );
+    const refused = await startRefused(lost);
     t.match(refused, /rebuild/, 'no node starts on half an index');
     await report(t, lost);
   }
   t.strictSame(await stateDifferences(lost.url, before), [], 'it goes on to the same end');
 });
 
-void t.test('a database that went back in time', { buffered: true }, async (t) => {
-  const place = await newPlace();
+onStores('a database that went back in time', async (t, newStore) => {
+  const place = await placeOf(await newStore());
   const images = new Map<string, string>();
   const tag = async (client: HttpClient, repository: string, name: string, text: string): Promise<void> => {
     const image = await imageWithBlobs(client, repository, [`layer of ${text}`], { annotations: { text } });
@@ -367,8 +400,7 @@ void t.test('a database that went back in time', { buffered: true }, async (t) =
   const newest = await databaseState(place.url);
   t.not(JSON.stringify(before), JSON.stringify(newest), 'it has missed something');
 
-  const old: Place = { ...(await newPlace(place.root)), url: backup };
-  await writeFile(old.configFile, JSON.stringify({ database: { url: backup }, workers: { threads: 1 } }));
+  const old = await withDatabase(place, backup);
   await withNode(old, async (client) => {
     t.equal((await client.send('GET', '/v2/new/manifests/v1')).status, 404, 'what was pushed since is not known');
     const pulls = Array.from({ length: 200 }, () => client.send('GET', '/v2/old/manifests/stays'));
@@ -394,7 +426,7 @@ void t.test('a database that went back in time', { buffered: true }, async (t) =
   t.ok(waits, 'collection waits for a day');
 
   // The other way round: rows whose entries are not in the store.
-  await rm(path.join(place.root, 'store/repositories/new'), { recursive: true });
+  for (const key of await place.objects.keys(/^repositories\/new\//)) await place.objects.remove(key);
   const kept = JSON.stringify((await databaseState(backup))['manifests']?.filter((row) => row.includes('"old"')));
   const { code, stderr } = await rebuild(old, '--catch-up');
   t.strictSame([code, stderr], [0, ''], 'a store that lost a repository');
@@ -426,11 +458,6 @@ async function copyDatabase(url: string): Promise<string> {
 async function hasBegun({ url }: Place): Promise<boolean> {
   const rows = await rowsOf(url, 'SELECT FROM rebuild_progress').catch(() => []);
   return rows.length > 0;
-}
-
-async function pushFile(file: string, text: string): Promise<void> {
-  await mkdir(path.dirname(file), { recursive: true });
-  await writeFile(file, text);
 }
 
 function manifestOf(text: string): RegExp {

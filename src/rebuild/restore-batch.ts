@@ -144,9 +144,9 @@ export async function writeMissingReferrers(
     findings.push({ key, reason: 'the entry among the referrers was missing; it is written now', kept: true });
   };
   await Promise.all(
-    readings.map(({ manifest }) => {
+    readings.flatMap(({ manifest }) => {
       const key = manifest === undefined ? undefined : referrerKeyOf(manifest);
-      return manifest === undefined || key === undefined ? undefined : write(manifest, key);
+      return manifest === undefined || key === undefined ? [] : [write(manifest, key)];
     }),
   );
   return findings;

@@ -48,14 +48,13 @@ export async function stateDifferences(url: string, before: Readonly<Record<stri
   });
 }
 
-/** When tags were pushed, in milliseconds by repository, tag and sequence. Their entries have the clock of the node, the rows that of the database. */
-export async function tagTimes(url: string): Promise<Map<string, number>> {
+/** When tags were pushed, moved and deleted. */
+export async function tagTimes(url: string): Promise<Record<string, string>> {
   const rows = await rowsOf<{ key: string; at: Date }>(
     url,
-    `SELECT concat_ws(' ', repository_id, name, sequence) AS key, at FROM tag_history WHERE digest IS NOT NULL
-     UNION ALL SELECT concat_ws(' ', repository_id, name), updated_at FROM tags`,
+    `SELECT r.name || ':' || h.name || ' ' || h.sequence AS key, h.at FROM tag_history h JOIN repositories r ON r.id = h.repository_id`,
   );
-  return new Map(rows.map(({ key, at }) => [key, at.getTime()]));
+  return Object.fromEntries(rows.map(({ key, at }) => [key, at.toISOString()]));
 }
 
 export function rowsOf<Row extends object>(url: string, query: string, values: readonly unknown[] = []): Promise<Row[]> {

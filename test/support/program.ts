@@ -16,7 +16,8 @@ export interface Ending {
 
 export async function ha(args: readonly string[], timeoutMs = 180_000): Promise<Ending> {
   try {
-    return { code: 0, ...(await run(process.execPath, [main, ...args], { timeoutMs })) };
+    // Nor what libraries say about versions of Node.
+    return { code: 0, ...(await run(process.execPath, [main, ...args], { timeoutMs, env: { NODE_NO_WARNINGS: '1' } })) };
   } catch (error) {
     if (!(error instanceof CommandFailed)) throw error;
     return { code: Number(/^exit (\d+)$/.exec(error.outcome)?.[1] ?? -1), ...error.result };
