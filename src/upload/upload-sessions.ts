@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import { linkUpload } from '../blob/link-blob.js';
 import { asRegistryError, isConnectionLoss, isDiskFull, sqlState, sqlStateOf } from '../database/failures.js';
+import { pausePoints } from '../database/pause-points.js';
 import type { RequestBody } from '../http/contract.js';
 import type { Journal } from '../journal/write-entries.js';
 import { algorithmOf, makeDigest, type Digest, type DigestAlgorithm } from '../oci/digest.js';
@@ -84,6 +85,7 @@ export async function resumeUpload(
   const received = Number(row.bytes_received);
   if (row.outcome === 'busy') throw outOfStep('another request is writing to this upload', repository, id, received);
   if (row.outcome === 'order') throw outOfStep(`the upload stands at ${received}`, repository, id, received);
+  await pausePoints.reached?.('upload.acquired');
   const tail = row.tail ?? new Uint8Array();
   const tailObject = row.tail_key === null ? undefined : { key: row.tail_key, bytes: Number(row.tail_bytes) };
   const stored = received - tail.byteLength - (tailObject?.bytes ?? 0);
@@ -107,6 +109,7 @@ async function dataOf(journal: Journal, hold: SessionHold, row: AcquiredSession,
   try {
     await reserveObject(writes, dataKey(own), 'take-over');
     if (stored > 0) await store.adopt?.(dataKey(row.data_uuid), stored, dataKey(own));
+    await pausePoints.reached?.('upload.adopted');
     await moveSession(writes, hold, own);
     return own;
   } catch (error) {
@@ -204,6 +207,7 @@ export class ActiveUpload {
       await this.endCheckpoints();
       if (held === undefined) await this.writer.complete(await this.finalParts(state));
       if (!known) this.compare(digest, await this.digestOfStored(state, algorithmOf(digest)));
+      await pausePoints.reached?.('upload.completed');
       linking = true;
       const small = held === undefined ? undefined : this.writer.held;
       await linkUpload(this.uploads.journal, this.session.repository, digest, { session: this.session, size: size ?? state.stored, small });

@@ -34,6 +34,8 @@ import { quickDirectory } from '../support/registry.js';
 export interface Place {
   readonly client: HttpClient;
   readonly root: string;
+  /** For a process beside it. */
+  readonly configFile: string;
   readonly store: BlobStore;
   readonly collection: Collection;
   /** One statement, its rows. */
@@ -58,7 +60,9 @@ export interface Held {
 /** Set for what the test itself runs; the node's own jobs are kept from collecting. */
 const byHand = new AsyncLocalStorage<true>();
 
-export async function openPlace(t: Test, { gc, ...settings }: { readonly gc?: object } & Record<string, unknown> = {}): Promise<Place> {
+export type Settings = { readonly gc?: object } & Record<string, unknown>;
+
+export async function openPlace(t: Test, { gc, ...settings }: Settings = {}): Promise<Place> {
   const { url } = await freshDatabase();
   const root = await quickDirectory('gc-');
   const file = path.join(root, 'registry.yaml');
@@ -136,6 +140,7 @@ export async function openPlace(t: Test, { gc, ...settings }: { readonly gc?: ob
   return {
     client,
     root,
+    configFile: file,
     store,
     collection,
     sql,
@@ -147,10 +152,7 @@ export async function openPlace(t: Test, { gc, ...settings }: { readonly gc?: ob
       return named;
     },
     async age(interval) {
-      for (const [table, columns] of Object.entries(times)) {
-        const moved = columns.map((column) => `${column} = ${column} - $1::interval`).join(', ');
-        await sql(`UPDATE ${table} SET ${moved}`, [interval]);
-      }
+      for (const statement of timesPassed(interval)) await sql(statement);
     },
     hold(place) {
       const [reached, released] = [gate(), gate()];
@@ -173,7 +175,16 @@ const times = {
   gc_links: ['due'],
   gc_manifests: ['due'],
   gc_blobs: ['due'],
-  object_trash: ['not_before', 'removed_at'],
+  object_trash: ['not_before', 'removed_at', 'lease_until'],
   sweep_sightings: ['first_seen_at', 'last_seen_at'],
   gc_runs: ['begun_at'],
+  cluster: ['caught_up_at', 'gc_not_before'],
 };
+
+/** Statements after which everything that the database remembers is so much older. */
+export function timesPassed(interval: string): string[] {
+  return Object.entries(times).map(([table, columns]) => {
+    const moved = columns.map((column) => `${column} = ${column} - interval '${interval}'`).join(', ');
+    return `UPDATE ${table} SET ${moved}`;
+  });
+}

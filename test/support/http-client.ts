@@ -28,6 +28,9 @@ export interface OpenRequest {
   readonly answer: Promise<Answer>;
 }
 
+/** A node closes what is idle for 10 s, perhaps just when it is used again. */
+const idleMs = 5_000;
+
 export class HttpClient {
   readonly port: number;
   private readonly ca: string | undefined;
@@ -37,7 +40,8 @@ export class HttpClient {
   constructor(port: number, ca?: string) {
     this.port = port;
     this.ca = ca;
-    this.agent = ca === undefined ? new Agent({ keepAlive: true }) : new TlsAgent({ keepAlive: true });
+    const reuse = { keepAlive: true, timeout: idleMs };
+    this.agent = ca === undefined ? new Agent(reuse) : new TlsAgent(reuse);
   }
 
   async send(method: string, path: string, { headers = {}, body, chunked = false }: Exchange = {}): Promise<Answer> {

@@ -1,212 +1,17 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-/** Requests in every gap of a collection, and a collection in every gap of a push: each held where it has to be, none of them timed. */
+/** What clients were told stays; what is in the trash goes, once, and comes back where it may. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import t, { type Test } from 'tap';
-import type { BlobStore } from '../../src/storage/blob-store.js';
-import { UndeletedObjects } from '../../src/storage/blob-store.js';
+import type { Test } from 'tap';
+import { UndeletedObjects, type BlobStore } from '../../src/storage/blob-store.js';
 import type { Answer } from '../support/http-client.js';
-import { describe, digestOf, imageOf, indexOf, pushBlob, putManifest, types } from '../support/wire-suite.js';
-import { openPlace, type Place } from './place.js';
+import { digestOf, imageOf, pushBlob, putManifest } from '../support/wire-suite.js';
+import { readable, settle, waits } from './meet.js';
+import { openPlace, type Settings } from './place.js';
 
-const linkGaps = [
-  'gc.links.claimed',
-  'gc.links.locked',
-  'gc.links.deleted',
-  'gc.blobs.claimed',
-  'gc.blobs.locked',
-  'gc.blobs.deleted',
-  'gc.links.settled',
-  'gc.links.committed',
-  'gc.trash.claimed',
-  'gc.trash.deleted',
-  'gc.trash.advanced',
-];
-const manifestGaps = [
-  'gc.manifests.claimed',
-  'gc.manifests.looked',
-  'gc.manifests.locked',
-  'gc.manifests.looked-again',
-  'gc.manifests.let-go',
-  'gc.manifests.deleted',
-  'gc.manifests.settled',
-  'gc.manifests.committed',
-];
-
-/** Holds a round at a place, begins a request there, and lets the round go on once the request is answered or waits for a lock. */
-async function meetAt(place: Place, gap: string, request: () => Promise<Answer>): Promise<Answer> {
-  const hold = place.hold(gap);
-  const round = place.collect();
-  await Promise.race([hold.reached, round.then(() => Promise.reject(new Error(`${gap} was not reached`)))]);
-  const state = { answered: false };
-  const answer = request().finally(() => (state.answered = true));
-  while (!state.answered && !(await waits(place))) await sleep(5);
-  hold.release();
-  await round;
-  return answer;
-}
-
-async function waits({ sql }: Place): Promise<boolean> {
-  const rows = await sql(
-    `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = 'ha-registry writes'`,
-  );
-  return rows.length > 0;
-}
-
-async function readable(t: Test, { client }: Place, repository: string, content: string): Promise<void> {
-  const { status, body } = await client.send('GET', `/v2/${repository}/blobs/${digestOf(content)}`);
-  t.strictSame([status, body.toString()], [200, content], `${content} is there, byte by byte`);
-}
-
-/** Long after everything: nothing that is referred to was lost, and nothing is left over. */
-async function settle(place: Place): Promise<void> {
-  for (let day = 0; day < 3; day++) {
-    await place.age('25 hours');
-    await place.collect();
-  }
-}
-
-void t.test('a request in each gap of a collection', async (t) => {
-  const place = await openPlace(t);
-  const { client } = place;
-
-  for (const [index, gap] of linkGaps.entries()) {
-    await t.test(`a manifest that refers to the blob, at ${gap}`, async (t) => {
-      const repository = `push/gap-${index}`;
-      const content = `push ${index}`;
-      await pushBlob(client, repository, content);
-      await pushBlob(client, repository, '{}');
-      await place.age('25 hours');
-      const answer = await meetAt(place, gap, () => putManifest(client, repository, 'tag', imageOf([content])));
-      t.equal(answer.status, 201, answer.body.toString());
-      await readable(t, place, repository, content);
-      await settle(place);
-      await readable(t, place, repository, content);
-      t.equal((await client.send('DELETE', `/v2/${repository}/manifests/tag`)).status, 202);
-    });
-
-    await t.test(`a HEAD of the blob, at ${gap}`, async (t) => {
-      const repository = `head/gap-${index}`;
-      const content = `head ${index}`;
-      await pushBlob(client, repository, '{}');
-      await pushBlob(client, repository, content);
-      await place.age('25 hours');
-      const { status } = await meetAt(place, gap, () => client.send('HEAD', `/v2/${repository}/blobs/${digestOf(content)}`));
-      t.ok(status === 200 || status === 404, `${status}`);
-      // An hour later, less what the requests before took.
-      await place.age('59 minutes');
-      await place.collect();
-      if (status === 200) await readable(t, place, repository, content);
-      else t.equal(await pushBlob(client, repository, content), digestOf(content));
-      await pushBlob(client, repository, '{}');
-      t.equal((await putManifest(client, repository, 'tag', imageOf([content]))).status, 201);
-      t.equal((await client.send('DELETE', `/v2/${repository}/manifests/tag`)).status, 202);
-    });
-  }
-
-  for (const [index, gap] of manifestGaps.entries()) {
-    const repository = `manifests/gap-${index}`;
-    const child = imageOf([], { annotations: { child: String(index) } });
-    const path = `/v2/${repository}/manifests/${digestOf(child)}`;
-    const prepare = async (): Promise<void> => {
-      await pushBlob(client, repository, '{}');
-      await putManifest(client, repository, digestOf(child), child);
-      await place.age('8 days');
-    };
-
-    await t.test(`a HEAD of the manifest, then the index, at ${gap}`, async (t) => {
-      await prepare();
-      const { status } = await meetAt(place, gap, () => client.send('HEAD', path));
-      t.ok(status === 200 || status === 404, `${status}`);
-      await place.age('59 minutes');
-      await place.collect();
-      if (status === 200) t.equal((await client.send('GET', path)).body.toString(), child, 'it stays for the hour');
-      const index = indexOf([describe(types.manifest, child)]);
-      const pushed = await putManifest(client, repository, 'list', index, types.index);
-      t.equal(pushed.status, 201);
-      t.equal(pushed.headers['warning'] === undefined, status === 200, 'the index finds its child');
-      await client.send('DELETE', `/v2/${repository}/manifests/list`);
-      await client.send('DELETE', `/v2/${repository}/manifests/${digestOf(index)}`);
-      await client.send('DELETE', path);
-    });
-
-    await t.test(`a tag for the manifest, and an index of it, at ${gap}`, async (t) => {
-      await prepare();
-      const answer = await meetAt(place, gap, () => putManifest(client, repository, 'tag', child));
-      t.equal(answer.status, 201, answer.body.toString());
-      await settle(place);
-      t.equal((await client.send('GET', `/v2/${repository}/manifests/tag`)).body.toString(), child);
-      await client.send('DELETE', path);
-
-      await prepare();
-      const index = indexOf([describe(types.manifest, child)], { annotations: { again: gap } });
-      const pushed = await meetAt(place, gap, () => putManifest(client, repository, 'list', index, types.index));
-      t.equal(pushed.status, 201);
-      const { status } = await client.send('GET', path);
-      const missing = await place.sql(`SELECT 1 FROM missing_references WHERE manifest = decode($1, 'hex')`, [
-        `01${digestOf(index).slice(7)}`,
-      ]);
-      t.equal(missing.length, status === 200 ? 0 : 1, 'the child is there, or known to be missing');
-      await client.send('DELETE', `/v2/${repository}/manifests/${digestOf(index)}`);
-      await client.send('DELETE', path);
-    });
-  }
-});
-
-void t.test('a collection in each gap of a push', async (t) => {
-  const place = await openPlace(t);
-  const { client } = place;
-  for (const gap of ['write.prepared', 'write.stored']) {
-    await t.test(`of a manifest, at ${gap}`, async (t) => {
-      const repository = `push/${gap}`;
-      const content = `content ${gap}`;
-      for (const blob of ['{}', content]) await pushBlob(client, repository, blob);
-      await place.age('25 hours');
-      const hold = place.hold(gap);
-      const pushed = putManifest(client, repository, 'tag', imageOf([content]));
-      await hold.reached;
-      await place.collect();
-      hold.release();
-      t.equal((await pushed).status, 201);
-      await settle(place);
-      await readable(t, place, repository, content);
-    });
-
-    await t.test(`of a mount, at ${gap}`, async (t) => {
-      const content = `mounted ${gap}`;
-      const digest = await pushBlob(client, `source/${gap}`, content);
-      await place.age('25 hours');
-      const hold = place.hold(gap);
-      const mounted = client.send('POST', `/v2/target/${gap}/blobs/uploads/?mount=${digest}&from=source/${gap}`, { body: '' });
-      await hold.reached;
-      await place.collect();
-      hold.release();
-      const { status } = await mounted;
-      t.equal(status, 202, 'there is nothing to mount any more, and the client uploads');
-      await pushBlob(client, `target/${gap}`, content);
-      await readable(t, place, `target/${gap}`, content);
-    });
-
-    await t.test(`of a blob that is there, at ${gap}`, async (t) => {
-      const content = `again ${gap}`;
-      await pushBlob(client, `first/${gap}`, content);
-      await place.age('25 hours');
-      const hold = place.hold(gap);
-      const pushed = client.send('POST', `/v2/second/${gap}/blobs/uploads/?digest=${digestOf(content)}`, { body: content });
-      await hold.reached;
-      await place.collect();
-      hold.release();
-      t.equal((await pushed).status, 201);
-      await place.age('25 hours');
-      await place.emptyTrash();
-      await readable(t, place, `second/${gap}`, content);
-    });
-  }
-});
-
-void t.test('promises', async (t) => {
-  const place = await openPlace(t);
+export async function promises(t: Test, settings: Settings): Promise<void> {
+  const place = await openPlace(t, settings);
   const { client } = place;
   const content = 'promised';
   const near = '23 hours 10 minutes';
@@ -254,10 +59,10 @@ void t.test('promises', async (t) => {
     await round;
     t.equal((await head).status, 404);
   });
-});
+}
 
-void t.test('the trash', async (t) => {
-  const place = await openPlace(t);
+export async function trash(t: Test, settings: Settings): Promise<void> {
+  const place = await openPlace(t, settings);
   const { client, store } = place;
 
   await t.test('uploaded again between the phases, and the deletions come late', async (t) => {
@@ -385,10 +190,10 @@ void t.test('the trash', async (t) => {
     t.ok((await store.size(linked)) !== undefined);
     await readable(t, place, 'sweep/a', 'known');
   });
-});
+}
 
-void t.test('nothing is collected', async (t) => {
-  const place = await openPlace(t);
+export async function gates(t: Test, settings: Settings): Promise<void> {
+  const place = await openPlace(t, settings);
   const { client, collection } = place;
   await pushBlob(client, 'gate/a', 'kept');
   await place.age('25 hours');
@@ -416,10 +221,10 @@ void t.test('nothing is collected', async (t) => {
     await place.collect();
     t.strictSame(await place.store.list('repositories/gate/'), []);
   });
-});
+}
 
-void t.test('fifty clients push the same while it is collected', async (t) => {
-  const place = await openPlace(t);
+export async function manyAtOnce(t: Test, settings: Settings): Promise<void> {
+  const place = await openPlace(t, settings);
   const { client } = place;
   const state = { pushing: true };
   const collecting = (async () => {
@@ -452,7 +257,7 @@ void t.test('fifty clients push the same while it is collected', async (t) => {
   t.equal((await putManifest(client, 'same/a', 'latest', image)).status, 201);
   await readable(t, place, 'same/a', 'same');
   t.strictSame(await place.sql('SELECT digest FROM blobs GROUP BY digest HAVING count(*) > 1'), [], 'one blob each');
-});
+}
 
 function wrap(store: BlobStore, own: Partial<BlobStore>): BlobStore {
   return new Proxy(store, {

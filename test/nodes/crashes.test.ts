@@ -1,0 +1,180 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/**
+ * A node that dies (SIGKILL) or freezes (SIGSTOP, and wakes when it was long given up) at each named place of a push, of an upload's take-over and of a collection. Another
+ * node goes on; nothing that anybody was told is lost, and nothing appears that nobody pushed.
+ */
+import t, { type Test } from 'tap';
+import type { Answer } from '../support/http-client.js';
+import { HttpClient } from '../support/http-client.js';
+import { openPlace, type Place, type Settings } from '../gc/place.js';
+import { startHeld, type HeldProgram } from '../support/held-program.js';
+import { freePort } from '../support/registry.js';
+import { s3Server, s3Settings, stopS3Servers, type S3Server } from '../support/s3-server.js';
+import { bytesOf, digestOf, imageOf, openSession, pushBlob, putManifest, until, withDigest } from '../support/wire-suite.js';
+
+const server = await s3Server();
+t.teardown(stopS3Servers);
+const missing = 'missing' in server && `CRASHES BESIDE A BUCKET ARE NOT TESTED: ${server.missing}`;
+if (missing) console.error(missing);
+
+void t.test('frozen, on a directory', (t) => suite(t, 'SIGSTOP', {}, ['upload.acquired', 'upload.adopted', 'upload.completed']));
+void t.test('killed, on a bucket', { skip: missing }, async (t) => {
+  const s3 = await s3Settings(server as S3Server);
+  await suite(t, 'SIGKILL', { storage: { s3 } }, ['upload.acquired', 'upload.completed']);
+});
+
+type Signal = 'SIGSTOP' | 'SIGKILL';
+
+async function suite(t: Test, signal: Signal, settings: Settings, takeOvers: readonly string[]): Promise<void> {
+  const place = await openPlace(t, settings);
+  await t.test('pushes and uploads', (t) => pushes(t, place, signal, takeOvers));
+  for (const gap of ['gc.manifests.let-go', 'gc.links.deleted', 'gc.links.committed', 'gc.trash.claimed', 'gc.trash.deleted']) {
+    await t.test(`a collection at ${gap}`, (t) => collection(t, place, signal, gap));
+  }
+}
+
+/** One node, with a request at each of the places when it ends. */
+async function pushes(t: Test, place: Place, signal: Signal, takeOvers: readonly string[]): Promise<void> {
+  const { client, sql } = place;
+  const known = (await sql<{ id: string }>('SELECT id FROM nodes')).map(({ id }) => id);
+  const port = await freePort();
+  const writes = ['write.prepared', 'write.stored'];
+  const victim = await startHeld(
+    ['serve', '--config', place.configFile, '--root', place.root, '-p', String(port)],
+    [...writes, ...takeOvers],
+  );
+  const other = new HttpClient(port);
+  t.teardown(() => {
+    other.close();
+    victim.child.kill('SIGKILL');
+  });
+  await until(
+    'it serves',
+    () =>
+      other.send('GET', '/v2/').then(
+        ({ status }) => status === 200,
+        () => false,
+      ),
+    120_000,
+  );
+
+  const answers: Promise<Answer | undefined>[] = [];
+  const ask = (answer: Promise<Answer>): void => void answers.push(answer.catch(() => undefined));
+  const [theirs, ours] = ['theirs', 'ours'].map((by) => imageOf([], { annotations: { by } })) as [string, string];
+  // One after another: each place holds whoever comes first.
+  for (const gap of writes) {
+    await pushBlob(client, `crash/${gap}`, '{}');
+    ask(putManifest(other, `crash/${gap}`, 'tag', theirs));
+    await victim.reached(gap);
+  }
+  const uploads: { readonly session: string; readonly bytes: Buffer; readonly sent: number }[] = [];
+  for (const gap of takeOvers) {
+    const bytes = bytesOf(6 * 1024 * 1024, gap);
+    const sent = bytes.length - 1000;
+    const session = await openSession(client, 'crash/uploads');
+    if ((await client.send('PATCH', session, { body: bytes.subarray(0, sent) })).status !== 202)
+      throw new Error('the upload did not begin');
+    // Data of a writer that vanished are copied first.
+    if (gap === 'upload.adopted') await sql('UPDATE upload_sessions SET node = gen_random_uuid(), lease_until = now() WHERE node IS NULL');
+    uploads.push({ session, bytes, sent });
+    ask(other.send('PUT', withDigest(session, digestOf(bytes)), { body: bytes.subarray(sent) }));
+    await victim.reached(gap);
+  }
+
+  victim.child.kill(signal);
+  await giveUp(place, known);
+  await until('what it was writing has expired', async () => (await sql('SELECT 1 FROM pending_writes')).length === 0);
+  for (const gap of writes) {
+    t.equal((await putManifest(client, `crash/${gap}`, 'tag', ours)).status, 201, `another node pushes what was at ${gap}`);
+  }
+  for (const { session, bytes, sent } of uploads) {
+    const stands = await client.send('GET', session);
+    const received = stands.status === 204 ? Number(String(stands.headers['range']).split('-')[1]) + 1 : 0;
+    t.ok(received >= sent, `${session} stands where the client was told: ${received}`);
+    const finished = await client.send('PUT', withDigest(session, digestOf(bytes)), { body: bytes.subarray(received) });
+    t.equal(finished.status, 201, finished.body.toString());
+  }
+
+  await wake(victim, signal);
+  for (const [index, answer] of (await Promise.all(answers)).entries()) {
+    t.ok(answer === undefined || answer.status >= 400, `whoever it answers late is told so: ${answer?.status ?? 'no answer'} (${index})`);
+  }
+  await end(victim);
+  // What it wrote after it was given up is deleted a second time.
+  for (let day = 0; day < 3; day++) {
+    await place.age('25 hours');
+    await place.collect();
+  }
+  for (const gap of writes) {
+    t.equal((await client.send('GET', `/v2/crash/${gap}/manifests/tag`)).body.toString(), ours, `${gap}: the tag is where we put it`);
+    for (const kind of ['_manifests', '_tags']) {
+      const keys = await place.store.list(`repositories/crash/${gap}/${kind}/`);
+      t.equal(keys.length, 1, `${gap}: one entry in ${kind}: ${keys.join(' ')}`);
+    }
+  }
+}
+
+/** `gc --now` as the process that ends. */
+async function collection(t: Test, place: Place, signal: Signal, gap: string): Promise<void> {
+  const { client, sql } = place;
+  const repository = `crash/${gap}`;
+  const kept = imageOf(['kept'], { annotations: { gap } });
+  const dropped = imageOf([], { annotations: { dropped: gap } });
+  for (const content of ['{}', 'kept', `lost ${gap}`]) await pushBlob(client, repository, content);
+  t.equal((await putManifest(client, repository, 'tag', kept)).status, 201);
+  await putManifest(client, repository, digestOf(dropped), dropped);
+  await place.age('9 days');
+  const known = (await sql<{ id: string }>('SELECT id FROM nodes')).map(({ id }) => id);
+  const victim = await startHeld(['gc', '--now', '--config', place.configFile, '--root', place.root], [gap]);
+  t.teardown(() => void victim.child.kill('SIGKILL'));
+  await victim.reached(gap);
+  victim.child.kill(signal);
+  // Postgres ends what a frozen process has begun after 10 s by itself, and what a dead one has at once.
+  await sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`);
+  await giveUp(place, known);
+  await place.age('10 minutes');
+  await place.collect();
+  t.equal(await linkExists(place, repository, `lost ${gap}`), false, 'another collects what it had begun to');
+  await pushBlob(client, repository, `lost ${gap}`);
+  await wake(victim, signal);
+  const code = await victim.ended;
+  t.ok(signal === 'SIGKILL' ? code === -1 : code >= 0, `it ends: ${code}`);
+  await place.age('23 hours');
+  await place.collect();
+  for (const content of ['kept', `lost ${gap}`]) {
+    t.equal((await client.send('GET', `/v2/${repository}/blobs/${digestOf(content)}`)).body.toString(), content, `${content} is there`);
+  }
+  t.equal((await client.send('GET', `/v2/${repository}/manifests/tag`)).body.toString(), kept);
+  const left = await place.store.list(`repositories/${repository}/_blobs/sha256/${digestOf(`lost ${gap}`).slice(7)}/`);
+  t.equal(left.length, 1, `the entry that was collected is gone from the store, and the newer one is there: ${left.join(' ')}`);
+  t.equal((await client.send('GET', `/v2/${repository}/manifests/${digestOf(dropped)}`)).status, 404);
+}
+
+async function linkExists({ sql }: Place, repository: string, content: string): Promise<boolean> {
+  const rows = await sql(
+    `SELECT 1 FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id WHERE r.name = $1 AND l.digest = decode($2, 'hex')`,
+    [repository, `01${digestOf(content).slice(7)}`],
+  );
+  return rows.length > 0;
+}
+
+/** Its sign of life is too old: what a minute would do. */
+async function giveUp({ sql }: Place, known: readonly string[]): Promise<void> {
+  await sql(`UPDATE nodes SET heartbeat_at = heartbeat_at - interval '2 minutes' WHERE id <> ALL ($1)`, [known]);
+  await until('it is given up', async () => {
+    await sql('SELECT delete_dead_nodes()');
+    return (await sql('SELECT 1 FROM nodes WHERE id <> ALL ($1)', [known])).length === 0;
+  });
+}
+
+async function wake(victim: HeldProgram, signal: Signal): Promise<void> {
+  if (signal === 'SIGSTOP') victim.child.kill('SIGCONT');
+  await victim.release();
+}
+
+async function end({ child, ended }: HeldProgram): Promise<void> {
+  child.kill('SIGTERM');
+  await ended;
+}
