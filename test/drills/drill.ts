@@ -1,14 +1,14 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-/** What the parts of the durability drill share: the node, what was asked of it, and how it answered. */
+/** What the parts of a drill share: who answers, what was asked, and how it was answered. */
 import type { History } from './history.js';
 import type { Answer, Message } from './http-client.js';
-import type { DrilledNode } from './drilled-node.js';
+import type { Answering } from './drilled-node.js';
 import type { Random } from './random.js';
 
 export interface Drill {
-  readonly node: DrilledNode;
+  readonly node: Answering;
   readonly history: History;
   readonly random: Random;
   /** Whatever must not be; the drill fails when there is any. */
@@ -16,6 +16,10 @@ export interface Drill {
   readonly counts: { acknowledged: number; inDoubt: number; refused: number; reads: number; resumed: number };
   /** Keys of what was refused, and so must never be seen. */
   readonly refused: Set<string>;
+  /** Bytes. */
+  readonly largestBlob: number;
+  /** Clients delete blobs of images, too. */
+  readonly deletesLayers: boolean;
 }
 
 export const blobKey = (repository: string, digest: string) => `b ${repository} ${digest}`;

@@ -18,9 +18,19 @@ const startWithinMs = 60_000;
 interface Life {
   readonly number: number;
   readonly agent: Agent;
+  /** It was asked to end, and answers what it has taken. */
+  draining: boolean;
 }
 
-export class DrilledNode {
+/** Whatever takes requests: one node, or several. */
+export interface Answering {
+  /** Waits for a node to be up. `in doubt` when it was killed before it answered. Any 5xx, and any connection lost without a kill, is a failure of the drill. */
+  request(method: string, target: string, message?: Message, onSend?: (life: number) => void): Promise<Answer | 'in doubt'>;
+}
+
+let lives = 0;
+
+export class DrilledNode implements Answering {
   readonly root: string;
   readonly port: number;
   /** From the start of the process to its first answer. */
@@ -30,7 +40,6 @@ export class DrilledNode {
   private readonly settings: object;
   private registry: RunningRegistry | undefined;
   private life: Life | undefined;
-  private lives = 0;
   private waiting: (() => void)[] = [];
 
   private constructor(root: string, port: number, settings: object, failures: string[]) {
@@ -40,28 +49,31 @@ export class DrilledNode {
     this.failures = failures;
   }
 
-  static async prepare(settings: object, failures: string[]): Promise<DrilledNode> {
-    return new DrilledNode(await temporaryDirectory('drill-'), await freePort(), settings, failures);
+  static async prepare(settings: object, failures: string[], root?: string): Promise<DrilledNode> {
+    return new DrilledNode(root ?? (await temporaryDirectory('drill-')), await freePort(), settings, failures);
   }
 
-  /** Starts the node; `onReady` runs before the first request is sent. Returns the number of its life. */
+  /** Starts the node; `onReady` is told the number of its life before the first request is sent. */
   async start(more: object = {}, onReady: (life: number) => void = () => undefined): Promise<void> {
     const since = performance.now();
     const config = { ...this.settings, ...more };
     this.registry = await startRegistry({ root: this.root, port: this.port, config, readyTimeoutMs: startWithinMs });
     this.restartsMs.push(performance.now() - since);
-    const number = ++this.lives;
+    const number = ++lives;
     onReady(number);
-    this.life = { number, agent: new Agent({ keepAlive: true, maxSockets: connections }) };
+    this.life = { number, agent: new Agent({ keepAlive: true, maxSockets: connections }), draining: false };
     for (const resolve of this.waiting.splice(0)) resolve();
   }
 
-  async kill(): Promise<void> {
+  /** At the given moment, with nothing done between it and the signal. */
+  async kill(moment?: Promise<unknown>): Promise<void> {
     const { registry, life } = this;
     if (registry === undefined) return;
-    this.life = undefined;
-    this.kills++;
     const left = descendants(registry.pid);
+    await moment;
+    this.life = undefined;
+    this.registry = undefined;
+    this.kills++;
     await registry.kill();
     life?.agent.destroy();
     this.leftBehind.push(...left);
@@ -80,11 +92,14 @@ export class DrilledNode {
     this.kills++;
   }
 
-  /** With SIGTERM, as an operator does. */
+  /** With SIGTERM, as an operator does: it takes no more requests, and those under way must be answered. */
   async stop(): Promise<void> {
-    this.life?.agent.destroy();
+    const { life } = this;
     this.life = undefined;
+    if (life !== undefined) life.draining = true;
     const code = await this.registry?.stop();
+    this.registry = undefined;
+    life?.agent.destroy();
     if (code !== 0) this.failures.push(`SIGTERM: the node ended with ${code}`);
   }
 
@@ -102,7 +117,6 @@ export class DrilledNode {
   }
   private readonly leftBehind: ProcessMark[] = [];
 
-  /** Waits for the node to be up. `in doubt` when it was killed before it answered. Any 5xx, and any connection lost without a kill, is a failure of the drill. */
   async request(
     method: string,
     target: string,
@@ -110,27 +124,45 @@ export class DrilledNode {
     onSend: (life: number) => void = () => undefined,
   ): Promise<Answer | 'in doubt'> {
     for (;;) {
-      const life = await this.untilUp();
-      onSend(life.number);
-      const result = await exchange({ port: this.port, agent: life.agent }, method, target, message);
-      if ('status' in result) {
-        if (result.status >= 500) this.failures.push(`${method} ${target}: ${result.status} ${result.body.toString().slice(0, 200)}`);
-        return result;
-      }
-      if (!(await this.wasKilled(life))) this.failures.push(`${method} ${target}: no answer without a kill: ${result.reason}`);
-      if (result.sent) return 'in doubt';
+      await this.untilUp();
+      const result = await this.attempt(method, target, message, onSend);
+      if (result !== 'not sent') return result;
     }
   }
 
-  private async untilUp(): Promise<Life> {
+  get isUp(): boolean {
+    return this.life !== undefined;
+  }
+
+  async untilUp(): Promise<void> {
     while (this.life === undefined) await new Promise<void>((resolve) => this.waiting.push(resolve));
-    return this.life;
+  }
+
+  /** Sends the request once, if the node is up. */
+  async attempt(
+    method: string,
+    target: string,
+    message?: Message,
+    onSend: (life: number) => void = () => undefined,
+  ): Promise<Answer | 'in doubt' | 'not sent'> {
+    const { life } = this;
+    if (life === undefined) return 'not sent';
+    onSend(life.number);
+    const result = await exchange({ port: this.port, agent: life.agent }, method, target, message);
+    if ('status' in result) {
+      if (result.status >= 500) this.failures.push(`${method} ${target}: ${result.status} ${result.body.toString().slice(0, 200)}`);
+      return result;
+    }
+    // Who was asked to end refuses connections, and closes idle ones.
+    const closed = life.draining && (!result.sent || result.reused);
+    if (!closed && !(await this.wasKilled(life))) this.failures.push(`${method} ${target}: no answer without a kill: ${result.reason}`);
+    return result.sent ? 'in doubt' : 'not sent';
   }
 
   /** A socket may break a moment before this process knows that the kill is done. */
   private async wasKilled(life: Life): Promise<boolean> {
     for (let tries = 0; tries < 20 && this.life === life; tries++) await sleep(25);
-    return this.life !== life;
+    return this.life !== life && !life.draining;
   }
 }
 

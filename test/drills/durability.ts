@@ -9,12 +9,15 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { countsLine, table } from '../support/table.js';
+import { table } from '../support/table.js';
+import { Verdicts } from '../support/verdicts.js';
 import type { Drill } from './drill.js';
 import { DrilledNode } from './drilled-node.js';
 import { History } from './history.js';
 import { findLeaks, type Leaks } from './leaks.js';
 import { repositories } from './push-manifests.js';
+import { newReadings, type Readings } from './read-store.js';
+import { filesOf, type StoredObjects } from './stored-objects.js';
 import { Random } from './random.js';
 import { trickleUntilKilled } from './upload-blob.js';
 import { checkView, differences, viewOfApi, viewOfStore, type View } from './views.js';
@@ -36,49 +39,60 @@ const trickleMs = 11_500;
 const leaksEndWithinMs = 60_000;
 const viewsAgreeWithinMs = 45_000;
 const mostFailures = 20;
-const mostShown = 8;
 
-const passed: string[] = [];
-const failed: string[] = [];
+const verdicts = new Verdicts();
+
+interface DurabilityDrill extends Drill {
+  readonly node: DrilledNode;
+}
 
 async function drill(): Promise<void> {
   const failures: string[] = [];
   const node = await DrilledNode.prepare({ server: { engine: values.engine }, log: { level: 'warn' } }, failures);
   const history = new History();
   const counts = { acknowledged: 0, inDoubt: 0, refused: 0, reads: 0, resumed: 0 };
-  const it: Drill = { node, history, random: new Random(seed), failures, counts, refused: new Set() };
+  const it: DurabilityDrill = {
+    node,
+    history,
+    random: new Random(seed),
+    failures,
+    counts,
+    refused: new Set(),
+    largestBlob: 20_000_000,
+    deletesLayers: false,
+  };
   const known: Known = { manifests: [], layers: [], loose: [] };
   await node.start();
   await killAgainAndAgain(it, known);
-  verdict('no 5xx, no wrong read, no lost chunk, no manual step while it was killed', failures);
+  verdicts.give('no 5xx, no wrong read, no lost chunk, no manual step while it was killed', failures);
 
-  const hashed = new Map<string, string>();
+  const read = newReadings();
   const api = await viewOfApi(it, true);
   const certain = checkView(it, api, 'API');
-  verdict(`all ${certain} certain values of ${history.keys().length} by the API, byte for byte`, failures);
-  const store = path.join(node.root, 'store');
-  await agree(it, store, api, hashed, 'while the node runs', viewsAgreeWithinMs);
+  verdicts.give(`all ${certain} certain values of ${history.keys().length} by the API, byte for byte`, failures);
+  const store = filesOf(path.join(node.root, 'store'));
+  await agree(it, store, api, read, 'while the node runs', viewsAgreeWithinMs);
 
   await node.stop();
-  await agree(it, store, api, hashed, 'while the node is stopped', 0);
+  await agree(it, store, api, read, 'while the node is stopped', 0);
 
   await node.start({ uploads: { expire_after: '2s' } });
-  const leaks = await findLeaks(node.root, hashed, leaksEndWithinMs);
+  const leaks = await findLeaks(node.root, read, leaksEndWithinMs);
   judgeLeaks(leaks, failures);
   const later = await viewOfApi(it, false);
   failures.push(...differences(later, api));
-  await agree(it, store, later, hashed, 'after uploads have expired', viewsAgreeWithinMs);
+  await agree(it, store, later, read, 'after uploads have expired', viewsAgreeWithinMs);
   const problems = node
     .log()
     .split('\n')
     .filter((line) => /"level":(50|60)/.test(line));
   failures.push(...problems);
-  verdict('no error in the log of the last life', failures);
+  verdicts.give('no error in the log of the last life', failures);
   await node.stop();
   report(it, api, leaks);
 }
 
-async function killAgainAndAgain(it: Drill, known: Known): Promise<void> {
+async function killAgainAndAgain(it: DurabilityDrill, known: Known): Promise<void> {
   const { node, random, history, failures } = it;
   const timing = new Random(seed + 1);
   let over = false;
@@ -95,7 +109,7 @@ async function killAgainAndAgain(it: Drill, known: Known): Promise<void> {
     await node.kill();
     // Some are killed again before they are up.
     while (node.kills < kills && timing.chance(0.15)) await node.killWhileStarting(timing.between(20, 900));
-    await node.start({}, (life) => history.newLife(life));
+    await node.start({}, (life) => history.endLives((other) => other < life));
     node.checkProcesses();
     if (failures.length > mostFailures) break;
   }
@@ -106,14 +120,14 @@ async function killAgainAndAgain(it: Drill, known: Known): Promise<void> {
 }
 
 /** Store and API say the same, once the trash is emptied of what was withdrawn at the start. */
-async function agree(it: Drill, store: string, api: View, hashed: Map<string, string>, when: string, withinMs: number): Promise<void> {
+async function agree(it: Drill, store: StoredObjects, api: View, read: Readings, when: string, withinMs: number): Promise<void> {
   for (const deadline = Date.now() + withinMs; ; await sleep(500)) {
-    const { view, content } = await viewOfStore(store, hashed);
-    const differing = [...differences(api, view), ...content.problems.slice(0, 8)];
+    const { view, content } = await viewOfStore(store, read);
+    const differing = [...differences(api, view), ...content.problems.slice(0, 8), ...content.missing.slice(0, 8)];
     if (differing.length > 0 && Date.now() < deadline) continue;
     it.failures.push(...differing);
     checkView(it, view, 'store');
-    verdict(`the store alone says what the API says, ${when}: ${view.size} values`, it.failures);
+    verdicts.give(`the store alone says what the API says, ${when}: ${view.size} values`, it.failures);
     return;
   }
 }
@@ -124,19 +138,10 @@ function judgeLeaks({ pendingWrites, sessions, overdueTrash, unknownData, trashI
   if (overdueTrash > 0) failures.push(`${overdueTrash} objects that stay in the trash`);
   if (trashInUse > 0) failures.push(`${trashInUse} data objects in the trash that a blob has`);
   for (const uuid of unknownData.slice(0, 8)) failures.push(`data object ${uuid}: no link, session, blob or due trash names it`);
-  verdict('no pending write, session, trash or data is left over', failures);
+  verdicts.give('no pending write, session, trash or data is left over', failures);
 }
 
-/** Takes the failures found since the last verdict. */
-function verdict(what: string, failures: string[]): void {
-  const found = failures.splice(0);
-  (found.length === 0 ? passed : failed).push(what);
-  console.log(`${found.length === 0 ? 'ok    ' : 'FAILED'}  ${what}`);
-  for (const failure of found.slice(0, mostShown)) console.log(`        ${failure}`);
-  if (found.length > mostShown) console.log(`        … and ${found.length - mostShown} more`);
-}
-
-function report({ node, counts }: Drill, api: View, { uncollected }: Leaks): void {
+function report({ node, counts }: DurabilityDrill, api: View, { uncollected }: Leaks): void {
   const kindOf = (letter: string) => [...api.keys()].filter((key) => key.startsWith(letter)).length;
   const [median = 0, slowest = 0] = [0.5, 1].map(
     (share) => node.restartsMs.toSorted((a, b) => a - b)[Math.ceil(share * node.restartsMs.length) - 1],
@@ -159,13 +164,5 @@ function report({ node, counts }: Drill, api: View, { uncollected }: Leaks): voi
   );
 }
 
-const since = performance.now();
 console.log(`durability: seed ${seed}, ${kills} kills, engine ${values.engine}`);
-try {
-  await drill();
-} catch (error) {
-  verdict('the drill itself', [error instanceof Error ? (error.stack ?? error.message) : String(error)]);
-}
-console.log(`${((performance.now() - since) / 1000).toFixed(0)} s`);
-console.log(countsLine({ passed: passed.length, failed: failed.length, skipped: 0 }));
-process.exit(failed.length === 0 ? 0 : 1);
+await verdicts.judge('the drill', drill);

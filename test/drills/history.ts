@@ -18,11 +18,19 @@ export interface Write {
   acknowledged: boolean;
   /** The node's life that it was sent to last; a killed node finishes nothing once its successor is ready. */
   life: number | undefined;
+  /** No client's: the collector may take the key away, or may not. */
+  readonly doom?: true;
 }
 
 export class History {
   private clock = 1;
   private readonly writes = new Map<string, Write[]>();
+  private readonly onKept: (key: string, how: 'pushed' | 'told') => void;
+
+  /** `onKept` hears that a client pushed something, or was told that it is there. */
+  constructor(onKept: (key: string, how: 'pushed' | 'told') => void = () => undefined) {
+    this.onKept = onKept;
+  }
 
   now(): number {
     return ++this.clock;
@@ -34,10 +42,45 @@ export class History {
 
   begin(key: string, value: string, onlyIf?: string): Write {
     const write: Write = { key, value, onlyIf, start: this.now(), end: Infinity, acknowledged: false, life: undefined };
-    const known = this.writes.get(key);
-    if (known === undefined) this.writes.set(key, [untouched, write]);
-    else known.push(write);
+    this.of(key).push(write);
     return write;
+  }
+
+  private of(key: string): Write[] {
+    const known = this.writes.get(key) ?? [untouched];
+    this.writes.set(key, known);
+    return known;
+  }
+
+  /** From now on the collector may take it, until a client pushes it again or is told that it is there. */
+  doom(key: string): void {
+    const write: Write = {
+      key,
+      value: absent,
+      onlyIf: undefined,
+      start: this.now(),
+      end: Infinity,
+      acknowledged: false,
+      life: undefined,
+      doom: true,
+    };
+    this.of(key).push(write);
+  }
+
+  /** A client was told that it is there: the collector has not taken it, and will not. */
+  told(key: string): void {
+    this.onKept(key, 'told');
+    const writes = this.writes.get(key);
+    if (writes !== undefined)
+      this.writes.set(
+        key,
+        writes.filter(({ doom }) => doom !== true),
+      );
+  }
+
+  /** Nothing is under way, and this is what was found. */
+  settle(key: string, value: string): void {
+    this.writes.set(key, [{ ...untouched, key, value, start: this.now(), end: this.now() }]);
   }
 
   sent(writes: readonly Write[], life: number): void {
@@ -46,7 +89,13 @@ export class History {
 
   acknowledge(writes: readonly Write[]): void {
     const now = this.now();
-    for (const write of writes) Object.assign(write, { acknowledged: true, end: Math.min(write.end, now) });
+    for (const write of writes) {
+      Object.assign(write, { acknowledged: true, end: Math.min(write.end, now) });
+      if (write.value === absent) continue;
+      this.onKept(write.key, 'pushed');
+      // Before it, if at all.
+      for (const other of this.of(write.key)) if (other.doom === true) other.end = Math.min(other.end, write.start - 0.5);
+    }
   }
 
   /** It was answered and did nothing. */
@@ -59,11 +108,11 @@ export class History {
     }
   }
 
-  /** A successor is ready: what its predecessors have not done by now, nobody will do. */
-  newLife(life: number): void {
+  /** What these lives of nodes have not done by now, nobody will do: a successor is ready, or their pending writes have expired. */
+  endLives(hasEnded: (life: number) => boolean): void {
     const now = this.now();
     for (const write of [...this.writes.values()].flat()) {
-      if (write.life !== undefined && write.life < life && write.end === Infinity) write.end = now;
+      if (write.life !== undefined && hasEnded(write.life) && write.end === Infinity) write.end = now;
     }
   }
 

@@ -13,6 +13,8 @@ export interface Answer {
 
 export interface Unanswered {
   readonly sent: boolean;
+  /** On a connection that had been idle: it may have been closed as the request was sent. */
+  readonly reused: boolean;
   readonly reason: string;
 }
 
@@ -45,7 +47,7 @@ export function exchange(target: Target, method: string, path: string, message: 
       timeout: answerWithinMs,
     });
     const lost = (error: Error) => {
-      resolve({ sent: (error as NodeJS.ErrnoException).code !== 'ECONNREFUSED', reason: error.message });
+      resolve({ sent: (error as NodeJS.ErrnoException).code !== 'ECONNREFUSED', reused: outgoing.reusedSocket, reason: error.message });
       outgoing.destroy();
     };
     outgoing.on('timeout', () => lost(new Error(`nothing for ${answerWithinMs} ms`)));

@@ -6,7 +6,8 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
-import { readStore } from './read-store.js';
+import { readStore, type Readings } from './read-store.js';
+import { filesOf, type StoredObjects } from './stored-objects.js';
 
 export interface Leaks {
   readonly pendingWrites: number;
@@ -21,12 +22,13 @@ export interface Leaks {
 }
 
 /** Looks until there is nothing, or the time is up. */
-export async function findLeaks(root: string, hashed: Map<string, string>, withinMs: number): Promise<Leaks> {
+export async function findLeaks(root: string, read: Readings, withinMs: number): Promise<Leaks> {
   const client = new Client({ host: await socketDirectory(root), port: 5432, user: 'ha_registry', database: 'ha_registry' });
   await client.connect();
   try {
+    const store = filesOf(path.join(root, 'store'));
     for (const deadline = Date.now() + withinMs; ; await sleep(500)) {
-      const leaks = await look(client, root, hashed);
+      const leaks = await lookForLeaks(client, store, read);
       const { pendingWrites, sessions, overdueTrash, unknownData } = leaks;
       if (pendingWrites + sessions + overdueTrash + unknownData.length === 0 || Date.now() > deadline) return leaks;
     }
@@ -35,14 +37,14 @@ export async function findLeaks(root: string, hashed: Map<string, string>, withi
   }
 }
 
-async function look(client: Client, root: string, hashed: Map<string, string>): Promise<Leaks> {
+export async function lookForLeaks(client: Client, store: StoredObjects, read: Readings): Promise<Leaks> {
   const count = async (from: string): Promise<number> =>
     Number((await client.query<{ count: string }>(`SELECT count(*) FROM ${from}`)).rows[0]?.count);
   // Names are read after the listing: what is named later than listed is no leak.
-  const { data, linked } = await readStore(path.join(root, 'store'), hashed);
+  const { data, linked } = await readStore(store, read);
   const { rows } = await client.query<{ uuid: string; linked: boolean }>(
     `SELECT data_uuid AS uuid, true AS linked FROM upload_sessions
-     UNION SELECT right(key, 36)::uuid, true FROM object_trash WHERE key LIKE 'data/%' AND not_before <= now() + interval '1 hour'
+     UNION SELECT right(key, 36)::uuid, true FROM object_trash WHERE key LIKE 'data/%'
      UNION SELECT b.uuid, EXISTS (SELECT FROM repository_blobs rb WHERE rb.digest = b.digest AND rb.uuid = b.uuid) FROM blobs b`,
   );
   const named = new Set(rows.map(({ uuid }) => uuid));

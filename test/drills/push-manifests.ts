@@ -11,7 +11,7 @@ export const repositories = ['library', 'drill/a', 'drill/b', 'a/deep/path_x/of-
 export const tags = ['latest', 'v1', 'v1.0', 'v1.1', 'v2', 'edge', '_x', 'A'];
 const refusedTag = 'refused';
 
-const mediaTypes = {
+export const mediaTypes = {
   image: 'application/vnd.oci.image.manifest.v1+json',
   index: 'application/vnd.oci.image.index.v1+json',
 } as const;
@@ -22,6 +22,8 @@ export interface PushedManifest {
   readonly bytes: Buffer;
   readonly digest: string;
   readonly blobs: readonly Blob[];
+  /** Of an index. */
+  readonly children: readonly PushedManifest[];
 }
 
 interface Parts {
@@ -30,49 +32,67 @@ interface Parts {
 }
 
 export function imageOf(repository: string, config: Blob, layers: readonly Blob[], { subject, name }: Parts): PushedManifest {
-  return manifest(repository, 'image', [config, ...layers], {
-    ...(subject === undefined ? {} : { artifactType: 'application/vnd.drill.signature' }),
-    config: descriptor('application/vnd.oci.image.config.v1+json', config),
-    layers: layers.map((layer) => descriptor('application/vnd.oci.image.layer.v1.tar', layer)),
-    ...(subject === undefined ? {} : { subject: descriptor(mediaTypes[subject.kind], { ...subject, size: subject.bytes.byteLength }) }),
-    annotations: { name },
-  });
+  return manifest(
+    { repository, kind: 'image', blobs: [config, ...layers], children: [] },
+    {
+      ...(subject === undefined ? {} : { artifactType: 'application/vnd.drill.signature' }),
+      config: descriptor('application/vnd.oci.image.config.v1+json', config),
+      layers: layers.map((layer) => descriptor('application/vnd.oci.image.layer.v1.tar', layer)),
+      ...(subject === undefined ? {} : { subject: descriptor(mediaTypes[subject.kind], { ...subject, size: subject.bytes.byteLength }) }),
+      annotations: { name },
+    },
+  );
 }
 
 export function indexOf(repository: string, children: readonly PushedManifest[], name: string): PushedManifest {
   const manifests = children.map((child) => descriptor(mediaTypes[child.kind], { ...child, size: child.bytes.byteLength }));
-  return manifest(repository, 'index', [], { manifests, annotations: { name } });
+  return manifest({ repository, kind: 'index', blobs: [], children }, { manifests, annotations: { name } });
 }
 
-function manifest(repository: string, kind: keyof typeof mediaTypes, blobs: readonly Blob[], more: object): PushedManifest {
-  const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes[kind], ...more }));
-  return { repository, kind, bytes, digest: sha256Of(bytes), blobs };
+function manifest(known: Omit<PushedManifest, 'bytes' | 'digest'>, more: object): PushedManifest {
+  const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes[known.kind], ...more }));
+  return { ...known, bytes, digest: sha256Of(bytes) };
 }
 
 function descriptor(mediaType: string, { digest, size }: { digest: string; size: number }) {
   return { mediaType, digest, size };
 }
 
-/** Brings a blob into a repository, in whatever way; false when it did not work in three attempts. */
+/** Brings a blob into a repository as clients do: where HEAD tells that it is there, nothing is sent. False when it did not work in three attempts. */
 export async function ensureBlob(drill: Drill, repository: string, blob: Blob): Promise<boolean> {
   const { history, random } = drill;
-  const isThere = (name: string): boolean => {
-    const possible = history.possible(blobKey(name, blob.digest));
-    return possible.size === 1 && possible.has(present);
-  };
+  const mayHaveIt = (name: string): boolean => history.possible(blobKey(name, blob.digest)).has(present);
   for (let attempt = 1; attempt <= 3; attempt++) {
-    if (isThere(repository)) return true;
-    const source = repositories.find(isThere);
+    if (await isTold(drill, blobKey(repository, blob.digest), `/v2/${repository}/blobs/${blob.digest}`)) return true;
+    const source = repositories.find(mayHaveIt);
     if (source !== undefined && random.chance(0.8) && (await mountBlob(drill, repository, blob, source))) return true;
     if (await uploadBlob(drill, repository, blob, random.pick(uploadForms))) return true;
   }
   return false;
 }
 
-/** Under tags, of which none means by digest alone. Images come after their blobs, which nobody deletes. */
+/** Whether HEAD tells that it is there: then it stays there. */
+async function isTold({ node, history, failures }: Drill, key: string, path: string): Promise<boolean> {
+  const from = history.now();
+  const answer = await node.request('HEAD', path);
+  if (answer === 'in doubt') return false;
+  const value = answer.status === 200 ? present : absent;
+  const possible = history.possible(key, from);
+  if (!possible.has(value)) failures.push(`HEAD ${path}: ${answer.status}, possible: ${[...possible].join(' or ')}`);
+  if (value === present) history.told(key);
+  return value === present;
+}
+
+/** Under tags, of which none means by digest alone. What it refers to comes first. */
 export async function pushManifest(drill: Drill, pushed: PushedManifest, under: readonly string[]): Promise<boolean> {
-  const { repository, digest, bytes, kind, blobs } = pushed;
+  const { repository, digest, bytes, kind, blobs, children } = pushed;
+  const { history } = drill;
+  const from = history.now();
   for (const blob of blobs) if (!(await ensureBlob(drill, repository, blob))) return false;
+  for (const child of children) {
+    const path = `/v2/${repository}/manifests/${child.digest}`;
+    if (!(await isTold(drill, manifestKey(repository, child.digest), path)) && !(await pushManifest(drill, child, []))) return false;
+  }
   const changes: Change[] = [
     { key: manifestKey(repository, digest), value: present },
     ...under.map((tag) => ({ key: tagKey(repository, tag), value: digest })),
@@ -82,8 +102,10 @@ export async function pushManifest(drill: Drill, pushed: PushedManifest, under: 
   const query = byTag === undefined && under.length > 0 ? `?${under.map((tag) => `tag=${tag}`).join('&')}` : '';
   const message = { body: bytes, headers: { 'Content-Type': mediaTypes[kind] } };
   const answer = await change(drill, changes, 201, 'PUT', `/v2/${repository}/manifests/${byTag ?? digest}${query}`, message);
-  if (answer !== 'in doubt' && answer.status !== 201) drill.failures.push(`push of a manifest: ${describe(answer)}`);
-  return answer !== 'in doubt' && answer.status === 201;
+  if (answer === 'in doubt' || answer.status === 201) return answer !== 'in doubt';
+  const deleted = blobs.some((blob) => history.possible(blobKey(repository, blob.digest), from).has(absent));
+  if (answer.status !== 404 || !deleted) drill.failures.push(`push of ${repository}@${digest}: ${describe(answer)}`);
+  return false;
 }
 
 /** A deletion; 404 is right where there may have been nothing. */

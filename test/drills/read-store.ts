@@ -2,16 +2,16 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /**
- * Reads a registry from the files of its store alone, with the layout of keys.ts and nothing else: what a rebuild, or a node without Postgres, would see.
+ * Reads a registry from the objects of its store alone, with the layout of keys.ts and nothing else: what a rebuild, or a node without Postgres, would see.
  *
  *     npx tsx test/drills/read-store.ts ROOT/store
  */
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { dataKey, parseEntry, type Entry } from '../../src/storage/keys.js';
+import { filesOf, type StoredObjects } from './stored-objects.js';
 
 export interface StoredManifest {
   readonly mediaType: string;
@@ -35,26 +35,35 @@ export interface StoreContent {
   readonly linked: Set<string>;
   /** What must not be: keys that mean nothing, bytes with another digest, links to nothing. */
   readonly problems: string[];
+  /** Blobs of images without a link, which must not be unless a client has deleted them. */
+  readonly missing: string[];
 }
 
-/** `hashed` remembers the digests of data objects between readings: their bytes never change. */
-export async function readStore(directory: string, hashed = new Map<string, string>()): Promise<StoreContent> {
+/** What was read once need not be read again: the bytes of an object never change. */
+export interface Readings {
+  readonly digests: Map<string, string>;
+  readonly manifests: Map<string, Buffer>;
+}
+
+export const newReadings = (): Readings => ({ digests: new Map(), manifests: new Map() });
+
+export async function readStore(objects: StoredObjects, read: Readings = newReadings()): Promise<StoreContent> {
   // A node that runs deletes what is superseded; then a listing may name what is gone, and is made again.
   for (let triesLeft = 20; ; triesLeft--) {
     try {
-      return await readOnce(directory, hashed);
+      return await readOnce(objects, read);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || triesLeft === 0) throw error;
     }
   }
 }
 
-async function readOnce(directory: string, hashed: Map<string, string>): Promise<StoreContent> {
+async function readOnce(objects: StoredObjects, read: Readings): Promise<StoreContent> {
   const problems: string[] = [];
   const entries = new Map<string, Entry & { key: string }>();
   const linked = new Set<string>();
   const referrers: (Entry & { kind: 'referrer' })[] = [];
-  for (const key of await listKeys(directory, 'repositories')) {
+  for (const key of await objects.list('repositories')) {
     const entry = parseEntry(key);
     if (entry === undefined) problems.push(`${key}: no entry`);
     else if (entry.kind === 'referrer') referrers.push(entry);
@@ -65,24 +74,21 @@ async function readOnce(directory: string, hashed: Map<string, string>): Promise
       if (known === undefined || entry.sequence > known.sequence) entries.set(prefix, { ...entry, key });
     }
   }
-  const data = new Set((await listKeys(directory, 'data')).map((key) => path.basename(key)));
-  const content: StoreContent = { repositories: new Map(), data, linked, problems };
-  for (const entry of entries.values()) await addEntry(content, directory, entry, hashed);
+  const data = new Set((await objects.list('data')).map((key) => path.basename(key)));
+  const content: StoreContent = { repositories: new Map(), data, linked, problems, missing: [] };
+  for (const entry of entries.values()) await addEntry(content, objects, entry, read);
   for (const referrer of referrers) addReferrer(content, referrer, entries);
   checkReferences(content);
   return content;
 }
 
-async function addEntry(
-  content: StoreContent,
-  directory: string,
-  entry: Entry & { key: string },
-  hashed: Map<string, string>,
-): Promise<void> {
+async function addEntry(content: StoreContent, objects: StoredObjects, entry: Entry & { key: string }, read: Readings): Promise<void> {
   const repository = repositoryOf(content, entry.repository);
   if (entry.kind === 'tag' && entry.digest !== 'deleted') repository.tags.set(entry.tag, entry.digest);
   if (entry.kind === 'manifest' && !entry.deleted) {
-    const stored = splitManifest(await readFile(path.join(directory, entry.key)));
+    const object = read.manifests.get(entry.key) ?? (await objects.read(entry.key));
+    read.manifests.set(entry.key, object);
+    const stored = splitManifest(object);
     if (stored === undefined) content.problems.push(`${entry.key}: no header lines`);
     else if (digestOf(entry.digest, stored.bytes) !== entry.digest) content.problems.push(`${entry.key}: bytes with another digest`);
     else repository.manifests.set(entry.digest, stored);
@@ -90,7 +96,7 @@ async function addEntry(
   if (entry.kind === 'link' && entry.uuid !== 'deleted') {
     repository.links.set(entry.digest, entry.uuid);
     if (!content.data.has(entry.uuid)) content.problems.push(`${entry.key}: its data are not there`);
-    else if ((await hashOnce(directory, entry.digest, entry.uuid, hashed)) !== entry.digest)
+    else if ((await hashOnce(objects, entry.digest, entry.uuid, read)) !== entry.digest)
       content.problems.push(`${entry.key}: data with another digest`);
   }
 }
@@ -106,7 +112,7 @@ function addReferrer(content: StoreContent, referrer: Entry & { kind: 'referrer'
 }
 
 /** Tags point at manifests, images have their blobs, and who names a subject stands among its referrers. */
-function checkReferences({ repositories, problems }: StoreContent): void {
+function checkReferences({ repositories, problems, missing }: StoreContent): void {
   for (const [name, { tags, manifests, links, referrers }] of repositories) {
     for (const [tag, digest] of tags) if (!manifests.has(digest)) problems.push(`${name}:${tag}: points at no manifest`);
     for (const [digest, { bytes }] of manifests) {
@@ -118,7 +124,7 @@ function checkReferences({ repositories, problems }: StoreContent): void {
         layers?: { digest: string }[];
       };
       for (const blob of config === undefined ? layers : [config, ...layers])
-        if (!links.has(blob.digest)) problems.push(`${name}@${digest}: no link to ${blob.digest}`);
+        if (!links.has(blob.digest)) missing.push(`${name}@${digest}: no link to ${blob.digest}`);
       if (subject !== undefined && referrers.get(subject.digest)?.has(digest) !== true)
         problems.push(`${name}@${digest}: not among the referrers of ${subject.digest}`);
     }
@@ -133,16 +139,6 @@ function repositoryOf({ repositories }: StoreContent, name: string): StoredRepos
   return repository;
 }
 
-/** Keys of files under a folder of the store. */
-async function listKeys(directory: string, folder: string): Promise<string[]> {
-  const entries = await readdir(path.join(directory, folder), { recursive: true, withFileTypes: true }).catch((error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT' && (error as NodeJS.ErrnoException).path === path.join(directory, folder))
-      return [];
-    throw error;
-  });
-  return entries.filter((entry) => entry.isFile()).map((entry) => path.relative(directory, path.join(entry.parentPath, entry.name)));
-}
-
 function splitManifest(object: Buffer): StoredManifest | undefined {
   const end = object.indexOf('\n\n');
   const mediaType = /^Content-Type: (.+)$/m.exec(object.subarray(0, end).toString())?.[1];
@@ -154,16 +150,16 @@ function digestOf(like: string, bytes: Uint8Array): string {
   return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
 }
 
-async function hashOnce(directory: string, like: string, uuid: string, hashed: Map<string, string>): Promise<string> {
+async function hashOnce(objects: StoredObjects, like: string, uuid: string, { digests }: Readings): Promise<string> {
   const algorithm = like.slice(0, like.indexOf(':'));
-  const file = path.join(directory, dataKey(uuid));
-  const known = `${algorithm} ${uuid} ${(await stat(file)).size}`;
-  let digest = hashed.get(known);
+  const key = dataKey(uuid);
+  const known = `${algorithm} ${uuid} ${await objects.size(key)}`;
+  let digest = digests.get(known);
   if (digest === undefined) {
     const hash = createHash(algorithm);
-    for await (const piece of createReadStream(file)) hash.update(piece as Buffer);
+    for await (const piece of objects.stream(key)) hash.update(piece);
     digest = `${algorithm}:${hash.digest('hex')}`;
-    hashed.set(known, digest);
+    digests.set(known, digest);
   }
   return digest;
 }
@@ -173,14 +169,14 @@ async function command(directory: string | undefined): Promise<number> {
     console.error('usage: npx tsx test/drills/read-store.ts ROOT/store');
     return 2;
   }
-  const { repositories, data, linked, problems } = await readStore(directory);
+  const { repositories, data, linked, problems, missing } = await readStore(filesOf(directory));
   for (const [name, { tags, manifests, links, referrers }] of [...repositories].sort(([a], [b]) => (a < b ? -1 : 1))) {
     console.log(`${name}: ${tags.size} tags, ${manifests.size} manifests, ${links.size} blobs, ${referrers.size} manifests with referrers`);
     for (const [tag, digest] of [...tags].sort(([a], [b]) => (a < b ? -1 : 1))) console.log(`  ${tag} ${digest}`);
   }
   console.log(`${data.size} data objects, ${[...data].filter((uuid) => !linked.has(uuid)).length} of them without a link`);
-  for (const problem of problems) console.error(problem);
-  return problems.length === 0 ? 0 : 1;
+  for (const problem of [...problems, ...missing]) console.error(problem);
+  return problems.length + missing.length === 0 ? 0 : 1;
 }
 
 if (process.argv[1] !== undefined && (await realpath(process.argv[1])) === fileURLToPath(import.meta.url)) {

@@ -7,19 +7,20 @@ import { absent } from './history.js';
 import { blobKey, describe, manifestKey, present, tagKey, type Drill } from './drill.js';
 import type { Answer } from './http-client.js';
 import { repositories } from './push-manifests.js';
-import { readStore, type StoreContent } from './read-store.js';
+import { readStore, type Readings, type StoreContent } from './read-store.js';
+import type { StoredObjects } from './stored-objects.js';
 
 export type View = Map<string, string>;
 
 const atOnce = 6;
 
-const referrersKey = (repository: string, subject: string) => `r ${repository} ${subject}`;
+export const referrersKey = (repository: string, subject: string) => `r ${repository} ${subject}`;
 
-/** Asks for all that was ever pushed, tried or refused. With `pull`, bytes are taken and compared; without, only HEAD. */
-export async function viewOfApi(drill: Drill, pull: boolean): Promise<View> {
+/** Asks for all that was ever pushed, tried or refused, or for some of it, and for all tags that are listed. With `pull`, bytes are taken and compared; without, only HEAD. */
+export async function viewOfApi(drill: Drill, pull: boolean, some?: readonly string[]): Promise<View> {
   const view: View = new Map();
   for (const repository of repositories) for (const tag of await listTags(drill, repository)) view.set(tagKey(repository, tag), '');
-  const keys = [...new Set([...drill.history.keys(), ...drill.refused, ...view.keys()])];
+  const keys = [...new Set([...(some ?? [...drill.history.keys(), ...drill.refused]), ...view.keys()])];
   const next = keys.values();
   const work = async (): Promise<void> => {
     for (const key of next) {
@@ -35,8 +36,8 @@ export async function viewOfApi(drill: Drill, pull: boolean): Promise<View> {
   return view;
 }
 
-export async function viewOfStore(directory: string, hashed: Map<string, string>): Promise<{ view: View; content: StoreContent }> {
-  const content = await readStore(directory, hashed);
+export async function viewOfStore(objects: StoredObjects, read: Readings): Promise<{ view: View; content: StoreContent }> {
+  const content = await readStore(objects, read);
   const view: View = new Map();
   for (const [repository, { tags, manifests, links, referrers }] of content.repositories) {
     for (const [tag, digest] of tags) view.set(tagKey(repository, tag), digest);
@@ -47,10 +48,10 @@ export async function viewOfStore(directory: string, hashed: Map<string, string>
   return { view, content };
 }
 
-/** How two views differ, at most a few lines of it. */
-export function differences(api: View, store: View): string[] {
-  const keys = [...new Set([...api.keys(), ...store.keys()])].filter((key) => api.get(key) !== store.get(key));
-  return keys.slice(0, 8).map((key) => `${key}: the API says ${api.get(key) ?? absent}, the store ${store.get(key) ?? absent}`);
+/** How the store's view differs from another, at most a few lines of it. */
+export function differences(other: View, store: View, who = 'the API'): string[] {
+  const keys = [...new Set([...other.keys(), ...store.keys()])].filter((key) => other.get(key) !== store.get(key));
+  return keys.slice(0, 8).map((key) => `${key}: ${who} says ${other.get(key) ?? absent}, the store ${store.get(key) ?? absent}`);
 }
 
 /** Compares a view with what was acknowledged; returns how many values were certain. */
@@ -75,6 +76,7 @@ async function ask(drill: Drill, key: string, pull: boolean): Promise<string> {
   if (answer.status !== 200) drill.failures.push(`${key}: ${describe(answer)}`);
   const digest = String(answer.headers['docker-content-digest']);
   if (kind !== 't' && digest !== name) drill.failures.push(`${key}: answered as ${digest}`);
+  if (kind !== 't') drill.history.told(key);
   if (pull && hashOf(digest, answer.body) !== digest) drill.failures.push(`${key}: ${answer.body.byteLength} bytes of another digest`);
   return kind === 't' ? digest : present;
 }

@@ -3,9 +3,15 @@
 
 /** Runs a command of the program, as an operator would. */
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { CommandFailed, run, spawnTracked } from './command.js';
 
 export const main = path.resolve(import.meta.dirname, '../../dist/main.js');
+
+/** A module of the program that was built, for who needs its worker threads: they do not load TypeScript. */
+export async function built<Module>(file: string): Promise<Module> {
+  return (await import(pathToFileURL(path.join(path.dirname(main), file)).href)) as Module;
+}
 
 export interface Ending {
   /** -1 when a signal ended it. */
