@@ -18,6 +18,8 @@ export interface Options {
   /** Of the one big blob. */
   readonly bigBytes: number;
   readonly registry: ServerKind;
+  /** For Node, where the bench starts the registry itself. */
+  readonly nodeArguments: readonly string[];
   /** A count by its own option, else `usual`, with `--quick` `quick`. */
   count(name: 'tags' | 'repositories' | 'seconds', usual: number, quick: number): number;
 }
@@ -45,6 +47,7 @@ export function readOptions(usualRounds: number, quickRounds = 1): Options {
     memory: existsSync('/dev/shm') ? '/dev/shm' : root,
     bigBytes: quick ? 64 * mebibyte : gibibyte,
     registry: values.registry === 'debian' ? dockerRegistry : haRegistry({ engine: values.engine, nodeArguments }),
+    nodeArguments,
     count: (name, usual, few) => Number(values[name] ?? (quick ? few : usual)),
   };
 }

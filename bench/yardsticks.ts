@@ -7,6 +7,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import type { DirectPush } from './direct-s3-push.js';
 import { endedChildrenCpuSeconds } from './process-usage.js';
 
 const run = promisify(execFile);
@@ -21,6 +22,13 @@ export async function hashAndWrite(bytes: number, directory?: string): Promise<E
   const script = fileURLToPath(new URL('hash-and-write.ts', import.meta.url));
   const file = directory === undefined ? [] : [join(directory, `hash-and-write-${process.pid}`)];
   const { stdout } = await run(process.execPath, ['--import', 'tsx', script, String(bytes), ...file]);
+  return JSON.parse(stdout) as Effort;
+}
+
+/** direct-s3-push.ts in a process of its own. */
+export async function pushDirectly(push: DirectPush): Promise<Effort> {
+  const script = fileURLToPath(new URL('direct-s3-push.ts', import.meta.url));
+  const { stdout } = await run(process.execPath, ['--import', 'tsx', script, JSON.stringify(push)]);
   return JSON.parse(stdout) as Effort;
 }
 

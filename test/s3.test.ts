@@ -83,6 +83,17 @@ async function redirected(t: Test, { client }: WireNode): Promise<void> {
   t.ok(Buffer.from(await whole.arrayBuffer()).equals(bytes), 'byte for byte');
   const range = await fetch(location, { headers: { Range: 'bytes=7-16' } });
   t.strictSame([range.status, Buffer.from(await range.arrayBuffer())], [206, bytes.subarray(7, 17)], 'also a range');
+  for (const [what, headers, status] of [
+    ['one range', { Range: 'bytes=7-16' }, 307],
+    ['several ranges', { Range: 'bytes=0-1,7-16' }, 206],
+    ['a range that the blob does not have', { Range: 'bytes=50000-' }, 416],
+    ['a range that is none', { Range: 'bytes=x' }, 200],
+    ['a range on a condition that holds', { Range: 'bytes=7-16', 'If-Range': `"${digest}"` }, 206],
+    ['a range on a condition that does not', { Range: 'bytes=7-16', 'If-Range': '"other"' }, 200],
+  ] as const) {
+    const answer = await client.send('GET', `/v2/a/b/blobs/${digest}`, { headers });
+    t.equal(answer.status, status, what);
+  }
   const head = await client.send('HEAD', `/v2/a/b/blobs/${digest}`);
   t.strictSame(
     [head.status, head.headers['content-length'], head.headers['docker-content-digest']],

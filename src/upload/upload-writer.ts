@@ -346,7 +346,7 @@ export const mostTailBytes = smallBufferBytes;
 /** One at a worker, one waiting for it, while a third fills. */
 const mostInChain = 2;
 /** What keeps a connection of some 30 ms busy at 8 MiB a part, while a fifth part fills. */
-const mostPartsInFlight = 4;
+export const mostPartsInFlight = 4;
 /** From one buffer to the next: 64 KiB, 1 MiB, a part. */
 const growth = 16;
 /** Filling a buffer faster than this earns a larger one. */

@@ -16,6 +16,8 @@ import { descendants, killMarked, type ProcessMark } from './orphans.js';
 export interface RegistryOptions {
   /** Further arguments of `serve`. */
   readonly args?: readonly string[];
+  /** Arguments of Node itself. */
+  readonly nodeArguments?: readonly string[];
   /** Settings, written to a file that is passed by `--config`. */
   readonly config?: object;
   /** The data directory. Without it a new one is made, and removed when this process exits. */
@@ -105,7 +107,7 @@ export async function freePort(): Promise<number> {
 }
 
 async function startOnce(place: Place, options: RegistryOptions): Promise<RunningRegistry> {
-  const { command, args } = await (options.launch ?? ((at) => launchBuild(at, options.args ?? [])))(place);
+  const { command, args } = await (options.launch ?? ((at) => launchBuild(at, options)))(place);
   const child = spawnTracked(command, args, { env: { ...process.env, ...options.env }, stdio: ['ignore', 'pipe', 'pipe'] });
   const output: Buffer[] = [];
   child.stdout?.on('data', (piece: Buffer) => output.push(piece));
@@ -147,10 +149,10 @@ async function startOnce(place: Place, options: RegistryOptions): Promise<Runnin
   };
 }
 
-function launchBuild({ root, port, configFile }: Place, more: readonly string[]): Launch {
+function launchBuild({ root, port, configFile }: Place, { args = [], nodeArguments = [] }: RegistryOptions): Launch {
   const config = configFile === undefined ? [] : ['--config', configFile];
   const main = path.resolve(import.meta.dirname, '../../dist/main.js');
-  return { command: process.execPath, args: [main, 'serve', '--root', root, '-p', String(port), ...config, ...more] };
+  return { command: process.execPath, args: [...nodeArguments, main, 'serve', '--root', root, '-p', String(port), ...config, ...args] };
 }
 
 async function writeConfig(config: object): Promise<string> {

@@ -6,7 +6,7 @@
  * TEST_S3_ACCESS_KEY_ID, TEST_S3_SECRET_ACCESS_KEY) that server is used instead of the first.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
+import { copyFile, mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CreateBucketCommand, ListBucketsCommand, S3Client } from '@aws-sdk/client-s3';
@@ -26,6 +26,13 @@ export interface S3Server {
 }
 
 export type S3ServerKind = 'minio' | 'versitygw';
+
+/** What a server of a test's own may have that the shared one has not. */
+export interface S3ServerExtras {
+  /** PEM files: it speaks HTTPS. */
+  readonly tls?: { readonly caFile: string; readonly certificateFile: string; readonly keyFile: string };
+  readonly environment?: Readonly<Record<string, string>>;
+}
 export type MaybeServer = S3Server | { readonly missing: string };
 
 const running = new Map<S3ServerKind, Promise<MaybeServer>>();
@@ -37,6 +44,12 @@ export function s3Server(kind: S3ServerKind = 'minio'): Promise<MaybeServer> {
   const started = startS3Server(kind);
   running.set(kind, started);
   return started;
+}
+
+/** A MinIO of the test's own. */
+export async function ownS3Server(extras: S3ServerExtras): Promise<MaybeServer> {
+  const program = await findTool('minio');
+  return 'missing' in program ? program : launch('minio', program.path, extras);
 }
 
 /** For the end of a test file. */
@@ -61,15 +74,25 @@ async function startS3Server(kind: S3ServerKind): Promise<MaybeServer> {
   }
   const program = await findTool(kind);
   if ('missing' in program) return { missing: `${program.missing}; TEST_S3_ENDPOINT can name another S3 server` };
+  return launch(kind, program.path, {});
+}
+
+async function launch(kind: S3ServerKind, program: string, { tls, environment = {} }: S3ServerExtras): Promise<S3Server> {
   const root = await quickDirectory('s3-');
   const port = await freePort();
   const user = 'tester';
   const password = randomBytes(16).toString('hex');
   const data = path.join(root, 'data');
-  await mkdir(data);
+  const certificates = path.join(root, 'certificates');
+  for (const directory of [data, certificates]) await mkdir(directory);
+  if (tls !== undefined) {
+    await copyFile(tls.certificateFile, path.join(certificates, 'public.crt'));
+    await copyFile(tls.keyFile, path.join(certificates, 'private.key'));
+  }
+  const directories = ['--config-dir', path.join(root, 'configuration'), '--certs-dir', certificates];
   const args =
     kind === 'minio'
-      ? ['server', data, '--address', `127.0.0.1:${port}`, '--quiet', '--config-dir', path.join(root, 'configuration')]
+      ? ['server', data, '--address', `127.0.0.1:${port}`, '--quiet', ...directories]
       : ['--port', `127.0.0.1:${port}`, '--quiet', 'posix', data];
   const env = {
     ...process.env,
@@ -79,11 +102,13 @@ async function startS3Server(kind: S3ServerKind): Promise<MaybeServer> {
     MINIO_UPDATE: 'off',
     ROOT_ACCESS_KEY: user,
     ROOT_SECRET_KEY: password,
+    ...environment,
   };
-  const child = spawnTracked(program.path, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawnTracked(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   const output: Buffer[] = [];
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (piece: Buffer) => output.push(piece));
-  const server = connect(`http://127.0.0.1:${port}`, user, password, () => child.kill('SIGKILL'));
+  const ca = tls === undefined ? undefined : await readFile(tls.caFile, 'utf8');
+  const server = connect(`http${ca === undefined ? '' : 's'}://127.0.0.1:${port}`, user, password, () => child.kill('SIGKILL'), ca);
   for (const deadline = Date.now() + 60_000; ; await sleep(50)) {
     try {
       await server.client.send(new ListBucketsCommand());
@@ -95,7 +120,7 @@ async function startS3Server(kind: S3ServerKind): Promise<MaybeServer> {
   }
 }
 
-function connect(endpoint: string, accessKeyId: string, secretAccessKey: string, stop: () => void): S3Server {
+function connect(endpoint: string, accessKeyId: string, secretAccessKey: string, stop: () => void, ca?: string): S3Server {
   const client = new S3Client({
     endpoint,
     region: 'us-east-1',
@@ -103,6 +128,7 @@ function connect(endpoint: string, accessKeyId: string, secretAccessKey: string,
     credentials: { accessKeyId, secretAccessKey },
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
+    ...(ca === undefined ? {} : { requestHandler: { httpsAgent: { ca } } }),
   });
   return {
     endpoint,
