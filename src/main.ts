@@ -8,6 +8,8 @@ import { UsageError, type Command } from './commands/command.js';
 import { gcCommand } from './commands/gc.js';
 import { manifestCommand } from './commands/manifest.js';
 import { rebuildCommand } from './commands/rebuild.js';
+import { scrubCommand } from './commands/scrub.js';
+import { statusCommand } from './commands/status.js';
 import { tagCommand } from './commands/tag.js';
 import { childEnvironment, ConfigurationError, loadConfig, readSupervision, type Config } from './config/config.js';
 import { startNode, version } from './node.js';
@@ -16,7 +18,14 @@ import { chooseNotify, openServiceManager, type ServiceManager } from './supervi
 import { answersAt, startWatchdog } from './supervision/watchdog.js';
 import { loadAddon } from './worker/addon.js';
 
-const commands: Readonly<Record<string, Command>> = { gc: gcCommand, rebuild: rebuildCommand, tag: tagCommand, manifest: manifestCommand };
+const commands: Readonly<Record<string, Command>> = {
+  gc: gcCommand,
+  rebuild: rebuildCommand,
+  scrub: scrubCommand,
+  status: statusCommand,
+  tag: tagCommand,
+  manifest: manifestCommand,
+};
 
 const usage = `ha-registry ${version}, an OCI container registry
 

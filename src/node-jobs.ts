@@ -21,6 +21,7 @@ import type { Journal } from './journal/write-entries.js';
 import type { PullTimes } from './manifest/pull-times.js';
 import type { Log } from './observe/log.js';
 import { forgetDeletedManifests } from './undo/undo-queries.js';
+import { backgroundScrub, type BackgroundOptions } from './scrub/background.js';
 import { expireSessions } from './upload/session-queries.js';
 
 export interface Jobs {
@@ -39,13 +40,25 @@ export interface JobParts {
   readonly collector: ServerPool;
   readonly counters: CollectionCounters;
   readonly pulls: PullTimes;
+  readonly scrub: Pick<BackgroundOptions, 'pool' | 'hasher' | 'counters'>;
 }
 
 /** At once. */
 const mostForgotten = 10_000;
 
 /** What only the leader does is safe on several nodes, too; and nothing is deleted while the database may be behind the store. */
-export function startJobs({ config, log, journal, presence, continuity, availability, collector, counters, pulls }: JobParts): Jobs {
+export function startJobs({
+  config,
+  log,
+  journal,
+  presence,
+  continuity,
+  availability,
+  collector,
+  counters,
+  pulls,
+  scrub: scrubParts,
+}: JobParts): Jobs {
   let stopping = false;
   const jobs: Periodic[] = [];
   const start = (name: string, intervalMs: number, work: () => Promise<unknown>): void => {
@@ -97,10 +110,15 @@ export function startJobs({ config, log, journal, presence, continuity, availabi
   startWhile(leads, 'sweep', 3_600_000, () =>
     sweep(collection, (uuid, link) => log.warn({ uuid, link }, 'the store has a link to data that the database does not know')),
   );
+  const { enabled, cycle: cycleMs, bandwidth: bytesPerSecond } = config.scrub;
+  const scrub = backgroundScrub({ ...scrubParts, journal, log, cycleMs, bytesPerSecond, mayGoOn: leads });
+  startWhile(mayDelete, 'heal damaged blobs', 5_000, () => scrub.heal());
+  if (enabled) startWhile(mayDelete, 'scrub', Math.min(60_000, cycleMs), () => scrub.run());
   return {
     poke: () => jobs.forEach((job) => job.poke()),
     async stop() {
       stopping = true;
+      scrub.stop();
       await Promise.all(jobs.map((job) => job.stop()));
     },
   };

@@ -40,6 +40,7 @@ import {
 } from './observe/node-metrics.js';
 import { observePools } from './observe/observed-pool.js';
 import { observeStore } from './observe/observed-store.js';
+import { countScrub } from './observe/scrub-metrics.js';
 import { together } from './observe/observers.js';
 import { logRequests, nameOf } from './observe/request-log.js';
 import { countRequests } from './observe/request-metrics.js';
@@ -50,6 +51,7 @@ import { openStore, openWorkers } from './open-store.js';
 import { openReads } from './reads/database-reads.js';
 import { openStoreReads } from './reads/store-reads.js';
 import { isRebuilding } from './rebuild/rebuild-queries.js';
+import { newScrubCounters } from './scrub/scrubbing.js';
 import { ownerKey } from './storage/keys.js';
 import type { ServiceManager } from './supervision/service-manager.js';
 import { BufferPool } from './upload/buffer-pool.js';
@@ -171,7 +173,20 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const counters = newCounters();
     const pulls = new PullTimes();
     const { collector } = database;
-    const running = startJobs({ config, log, journal, presence: () => presence, continuity, availability, collector, counters, pulls });
+    const scrubbed = newScrubCounters();
+    const scrub = { pool: database.writes, hasher, counters: scrubbed };
+    const running = startJobs({
+      config,
+      log,
+      journal,
+      presence: () => presence,
+      continuity,
+      availability,
+      collector,
+      counters,
+      pulls,
+      scrub,
+    });
     jobs = running;
     closers.push(() => running.stop());
 
@@ -185,6 +200,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     countManifestCache(metrics, cache);
     countCluster(metrics, database.reads);
     countAvailability(metrics, availability);
+    countScrub(metrics, scrubbed, database.reads);
     countLeadership(metrics, () => presence?.isLeader === true);
     countCollection(metrics, counters, database.reads);
     const pools = { reads: database.reads, writes: journal.writes };

@@ -28,6 +28,7 @@ export interface BlobPath {
 export async function getBlob({ reads, store }: BlobReads, request: Request, { repository, digest }: BlobPath): Promise<Reply> {
   const blob = await reads.links.find({ repository, digest });
   if (blob === undefined) throw blobUnknown(digest);
+  if (blob.damaged) throw blobDamaged(digest);
   const headers = {
     'Content-Type': 'application/octet-stream',
     'Docker-Content-Digest': digest,
@@ -79,6 +80,17 @@ export async function deleteBlob(journal: Journal, _request: Request, { reposito
 
 function blobUnknown(digest: Digest): RegistryError {
   return new RegistryError('BLOB_UNKNOWN', 'blob unknown to this repository', { detail: digest });
+}
+
+/** As not there, also for HEAD: so whoever pushes brings it again, which heals it. */
+function blobDamaged(digest: Digest): RegistryError {
+  return new RegistryError(
+    'BLOB_UNKNOWN',
+    'the bytes of this blob are damaged in the store and are not served; pushing it again heals it',
+    {
+      detail: { digest, damaged: true },
+    },
+  );
 }
 
 /** RFC 9110, 13.1.5: a range asked for under If-Range counts only while the blob is the one the client knows. */

@@ -13,6 +13,8 @@ export interface LinkedBlob extends Dated {
   /** Of the store's object that has the bytes. */
   readonly key: string;
   readonly size: number;
+  /** The bytes are not those of the digest: they are not to be sent, and the blob counts as not there. */
+  readonly damaged: boolean;
 }
 
 export interface LinkKey {
@@ -33,19 +35,21 @@ export function openLinks(
   return new PromisedRead<LinkKey, LinkedBlob>(
     async (keys) => {
       const readAt = performance.now();
-      const { rows } = await reads.query<[position: number, uuid: string, size: string, key: string | null, dueSoon: boolean]>({
+      const { rows } = await reads.query<
+        [position: number, uuid: string, size: string, key: string | null, dueSoon: boolean, damaged: boolean]
+      >({
         name: 'find-links',
-        text: `SELECT k.i::int, b.uuid, b.size, b.key, rb.due_at < clock_timestamp() + $3::float8 * interval '1 millisecond'
+        text: `SELECT k.i::int, b.uuid, b.size, b.key, rb.due_at < clock_timestamp() + $3::float8 * interval '1 millisecond', b.damaged
                FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k(name, digest, i)
                JOIN LATERAL (SELECT id FROM repositories WHERE name = k.name OFFSET 0) r ON true
                JOIN repository_blobs rb ON rb.repository_id = r.id AND rb.digest = k.digest
-               JOIN blobs b ON b.digest = rb.digest AND b.uuid = rb.uuid AND NOT b.damaged`,
+               JOIN blobs b ON b.digest = rb.digest AND b.uuid = rb.uuid`,
         values: [namesToColumn(keys.map((key) => key.repository)), digestsToColumn(keys.map((key) => key.digest)), soonMs],
         rowMode: 'array',
       });
       const found: (LinkedBlob | undefined)[] = Array.from({ length: keys.length });
-      for (const [position, uuid, size, key, dueSoon] of rows)
-        found[position - 1] = { key: key ?? dataKey(uuid), size: Number(size), dueSoon, readAt };
+      for (const [position, uuid, size, key, dueSoon, damaged] of rows)
+        found[position - 1] = { key: key ?? dataKey(uuid), size: Number(size), damaged, dueSoon, readAt };
       return found;
     },
     async (found) => {

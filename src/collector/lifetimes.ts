@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import type { Config } from '../config/config.js';
+import { repositoryPattern } from '../oci/repository-pattern.js';
 
 /** How long a manifest stays that nothing else keeps, in milliseconds. */
 export interface Lifetimes {
@@ -15,7 +16,7 @@ export interface Lifetimes {
 
 /** By repository: the first line of `gc.repositories` whose pattern fits says what it says, the rest is as for all. */
 export function lifetimesBy({ gc }: Pick<Config, 'gc'>): (repository: string) => Lifetimes {
-  const patterns = gc.repositories.map((line) => ({ line, pattern: patternOf(line.match) }));
+  const patterns = gc.repositories.map((line) => ({ line, pattern: repositoryPattern(line.match) }));
   return (repository) => {
     const line = patterns.find(({ pattern }) => pattern.test(repository))?.line;
     return {
@@ -31,12 +32,9 @@ export function lifetimesBy({ gc }: Pick<Config, 'gc'>): (repository: string) =>
 export function undoWindowsOf({ gc }: Pick<Config, 'gc'>): string {
   const lines = [...gc.repositories, { match: '**', undo_window: undefined }];
   return JSON.stringify(
-    lines.map(({ match, undo_window: own }) => ({ pattern: patternOf(match).source, ms: Math.max(own ?? gc.undo_window, gc.delay) })),
+    lines.map(({ match, undo_window: own }) => ({
+      pattern: repositoryPattern(match).source,
+      ms: Math.max(own ?? gc.undo_window, gc.delay),
+    })),
   );
-}
-
-/** `*` stands for anything but a slash, `**` for anything. */
-function patternOf(glob: string): RegExp {
-  const source = glob.replace(/\*\*|\*|[\\^$.|?+()[\]{}]/g, (part) => (part === '**' ? '.*' : part === '*' ? '[^/]*' : `\\${part}`));
-  return new RegExp(`^${source}$`);
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What a command works with, opened as a node opens it, but beside one that may be running. */
+import { Client, type ClientConfig } from 'pg';
 import { undoWindowsOf } from '../collector/lifetimes.js';
 import { childEnvironment, type Config } from '../config/config.js';
 import { findEmbeddedPostgres } from '../database/embedded-attach.js';
@@ -23,17 +24,24 @@ export interface Parts {
 
 /** Opens database and store. The embedded Postgres is the one that a node runs, or is started for as long as the command takes. */
 export async function openParts(config: Config): Promise<Parts> {
-  const closers: (() => Promise<unknown>)[] = [];
-  const close = async (): Promise<void> => {
-    for (const closer of closers.splice(0).toReversed()) await closer().catch(() => undefined);
-  };
+  const opened = await openDatabasePart(config, true);
   try {
-    const workers = openWorkers(config, new HashClock());
-    closers.push(() => workers.close());
+    const { store, close } = await openStorePart(config);
+    return { database: opened.database, store, close: () => close().then(opened.close) };
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
+}
+
+/** Where nothing is to be migrated, the schema may be older than this version, or missing. */
+export function openDatabasePart(config: Config, migrates: boolean): Promise<Pick<Parts, 'database' | 'close'>> {
+  return openOrClose(async (closers) => {
     const { servers: urls, password_file: passwordFile, embedded, pool: sizes } = config.database;
     const servers = openServers(urls.length > 0 ? urls : [await embeddedConnection(config, closers)], passwordFile);
     await servers.find();
-    await migrateOn(servers.current()).catch((error: unknown) => {
+    const prepared = migrates ? migrateOn(servers.current()) : probe(servers.current());
+    await prepared.catch((error: unknown) => {
       if (!isConnectionLoss(error)) throw error;
       const where = urls.length === 0 ? embedded.data_dir : 'database.url';
       throw new Error(`the database cannot be reached (${where}): ${(error as Error).message}`, { cause: error });
@@ -47,15 +55,53 @@ export async function openParts(config: Config): Promise<Parts> {
       onLoss: () => undefined,
     });
     closers.push(() => database.close());
-    const store = await openStore(config, workers, urls.length === 0);
-    return { database, store, close };
+    return { database };
+  });
+}
+
+export function openStorePart(config: Config): Promise<Pick<Parts, 'store' | 'close'>> {
+  return openOrClose(async (closers) => {
+    const workers = openWorkers(config, new HashClock());
+    closers.push(() => workers.close());
+    return { store: await openStore(config, workers, config.database.servers.length === 0) };
+  });
+}
+
+type Closers = (() => Promise<unknown>)[];
+
+async function openOrClose<Part>(open: (closers: Closers) => Promise<Part>): Promise<Part & { close(): Promise<void> }> {
+  const closers: Closers = [];
+  const close = async (): Promise<void> => {
+    for (const closer of closers.splice(0).toReversed()) await closer().catch(() => undefined);
+  };
+  try {
+    return { ...(await open(closers)), close };
   } catch (error) {
     await close();
     throw error;
   }
 }
 
-async function embeddedConnection(config: Config, closers: (() => Promise<unknown>)[]): Promise<Connection> {
+async function probe(server: ClientConfig): Promise<void> {
+  const client = new Client({
+    ...server,
+    application_name: 'ha-registry probe',
+    connectionTimeoutMillis: connectMs,
+    query_timeout: connectMs,
+  });
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    await client.query('SELECT 1');
+  } finally {
+    client.end().catch(() => undefined);
+  }
+}
+
+/** A server that takes the connection and then says nothing is as good as none. */
+const connectMs = 5_000;
+
+async function embeddedConnection(config: Config, closers: Closers): Promise<Connection> {
   const dataDirectory = config.database.embedded.data_dir;
   const running = await findEmbeddedPostgres(dataDirectory);
   if (running !== undefined) return running;

@@ -226,6 +226,13 @@ export const schema = z.strictObject({
     })
     .prefault({}),
   gc,
+  scrub: z
+    .strictObject({
+      enabled: flag.default(true),
+      cycle: duration.refine((ms) => Number.isNaN(ms) || ms >= 1_000, 'expected at least 1s').default(30 * 24 * 3_600_000),
+      bandwidth: atLeast(64 * KiB, '64KiB').default(20 * MiB),
+    })
+    .prefault({}),
   delete: z.strictObject({ enabled: flag.default(true) }).prefault({}),
   access: z.strictObject({ anonymous: flag.default(false) }).prefault({}),
   workers: z

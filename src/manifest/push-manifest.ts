@@ -9,6 +9,7 @@ import type { Digest } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
 import type { Manifest } from '../oci/manifest.js';
 import { tagBody, tagTemplate } from '../storage/keys.js';
+import { writeManifestObject } from '../storage/manifest-object.js';
 import { commitManifest, entriesOf, prepareManifest, type ManifestPush } from './manifest-queries.js';
 
 /**
@@ -56,19 +57,19 @@ export function mayMiss(manifest: Manifest, sparse: Sparse): boolean {
 }
 
 function entryObjects(push: ManifestPush) {
-  const { repository, digest, manifest, bytes, tags, by = '' } = push;
-  const [manifestEntry, referrerEntry] = entriesOf(repository, digest, manifest.subject);
+  const { repository, digest, tags, by = '' } = push;
   const body = tagBody(new Date(), by);
-  return [
-    ...(manifestEntry === undefined ? [] : [{ template: manifestEntry, bytes: manifestObject(manifest.mediaType, bytes) }]),
-    ...(referrerEntry === undefined ? [] : [{ template: referrerEntry, bytes: Buffer.from(JSON.stringify(referrerDescriptor(push))) }]),
-    ...tags.map((tag) => ({ template: tagTemplate(repository, tag, digest), bytes: body })),
-  ];
+  return [...manifestObjects(push), ...tags.map((tag) => ({ template: tagTemplate(repository, tag, digest), bytes: body }))];
 }
 
-/** Header lines, a blank line, the exact bytes. */
-function manifestObject(mediaType: string, bytes: Uint8Array): Uint8Array {
-  return Buffer.concat([Buffer.from(`Content-Type: ${mediaType}\n\n`), bytes]);
+/** The objects of the manifest itself: its entry and, with a subject, that among the referrers. */
+export function manifestObjects(push: Pick<ManifestPush, 'repository' | 'digest' | 'manifest' | 'bytes'>) {
+  const { repository, digest, manifest, bytes } = push;
+  const [manifestEntry, referrerEntry] = entriesOf(repository, digest, manifest.subject);
+  return [
+    ...(manifestEntry === undefined ? [] : [{ template: manifestEntry, bytes: writeManifestObject(manifest.mediaType, bytes) }]),
+    ...(referrerEntry === undefined ? [] : [{ template: referrerEntry, bytes: Buffer.from(JSON.stringify(referrerDescriptor(push))) }]),
+  ];
 }
 
 /** As the referrers API lists it. */

@@ -7,7 +7,10 @@ import type { Digest } from '../oci/digest.js';
 import type { Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { BlobStore } from '../storage/blob-store.js';
+import { isMarkedDamaged } from '../storage/damage-marks.js';
 import { dataKey, isForeign, linkPrefix, manifestPrefix, parseEntry, tagPrefix, type Entry } from '../storage/keys.js';
+import { readManifestObject } from '../storage/manifest-object.js';
+import { unavailable } from '../database/failures.js';
 
 export interface StoredManifest {
   readonly mediaType: string;
@@ -37,10 +40,12 @@ export class StoreEntries {
     for (let attempt = 0; attempt < attempts; attempt++) {
       const newest = await this.findNewest(prefix);
       if (newest?.entry.kind !== 'manifest' || newest.entry.deleted) return undefined;
-      const object = this.cache.get(newest.key) ?? (await this.store.get(newest.key));
+      const known = this.cache.get(newest.key);
+      const object = known ?? (await this.store.get(newest.key));
       if (object === undefined) continue;
-      this.cache.set(newest.key, object);
-      return readManifest(newest.key, object);
+      const manifest = read(newest.key, object, digest);
+      if (known === undefined) this.cache.set(newest.key, object);
+      return manifest;
     }
     return undefined;
   }
@@ -50,14 +55,15 @@ export class StoreEntries {
     for (let attempt = 0; attempt < attempts; attempt++) {
       const newest = await this.findNewest(prefix);
       if (newest?.entry.kind !== 'link' || newest.entry.uuid === 'deleted') return undefined;
+      const damaged = await isMarkedDamaged(this.store, newest.entry.uuid);
       const known = this.data.get(newest.key);
-      if (known !== undefined) return known;
+      if (known !== undefined) return { ...known, damaged };
       const key = isForeign(newest.entry.uuid) ? await this.bodyOf(newest.key) : dataKey(newest.entry.uuid);
       if (key === undefined) continue;
       const size = await this.store.size(key);
       // A link counts only while its data are there.
       if (size === undefined) return undefined;
-      const found = { key, size };
+      const found = { key, size, damaged };
       if (this.data.size >= mostData) this.data.clear();
       this.data.set(newest.key, found);
       return found;
@@ -83,11 +89,16 @@ const attempts = 3;
 /** Some 3 MB. */
 const mostData = 10_000;
 
-/** Header lines, a blank line, the exact bytes. */
-function readManifest(key: string, object: Uint8Array): StoredManifest {
-  const buffer = Buffer.from(object.buffer, object.byteOffset, object.byteLength);
-  const end = buffer.indexOf('\n\n');
-  const mediaType = /^Content-Type: (.+)$/im.exec(buffer.toString('latin1', 0, Math.max(end, 0)))?.[1];
-  if (mediaType === undefined) throw new Error(`${key} has no header that tells its media type`);
-  return { mediaType, bytes: buffer.subarray(end + 2) };
+/** The other copy is in the database, which cannot be asked now. */
+function read(key: string, object: Uint8Array, digest: Digest): StoredManifest {
+  try {
+    const { mediaType, bytes } = readManifestObject(object, digest);
+    if (mediaType === undefined) throw new Error('its header does not tell its media type');
+    return { mediaType, bytes };
+  } catch (error) {
+    throw unavailable(
+      'the copy of this manifest in the store is damaged, and the database is away',
+      new Error(`${key}: ${(error as Error).message}`),
+    );
+  }
 }

@@ -33,8 +33,9 @@ export async function restoreBlobs(queryer: Queryer, links: readonly RestoredLin
   await queryer.query({
     name: 'restore-blobs',
     // In the order of digests, since another part of the walk may be inserting the same.
-    text: `INSERT INTO blobs (digest, uuid, size, key, damaged)
-           SELECT DISTINCT ON (digest, uuid) * FROM unnest($1::bytea[], $2::uuid[], $3::bigint[], $4::text[], $5::boolean[]) b(digest, uuid, size, key, damaged)
+    text: `INSERT INTO blobs (digest, uuid, size, key, damaged, damage_sequence, damage_marked)
+           SELECT DISTINCT ON (digest, uuid) *, damage_sequence IS NOT NULL
+           FROM unnest($1::bytea[], $2::uuid[], $3::bigint[], $4::text[], $5::boolean[], $6::bigint[]) b(digest, uuid, size, key, damaged, damage_sequence)
            ORDER BY digest, uuid ON CONFLICT DO NOTHING`,
     values: [
       digestsToColumn(links.map(({ digest }) => digest)),
@@ -42,6 +43,7 @@ export async function restoreBlobs(queryer: Queryer, links: readonly RestoredLin
       plainToColumn(links.map(({ size }) => size)),
       links.map(({ key }) => key ?? null),
       links.map(({ damaged }) => damaged),
+      links.map(({ damageSequence }) => damageSequence ?? null),
     ],
   });
 }

@@ -9,6 +9,7 @@ import type { Digest } from '../oci/digest.js';
 import type { Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { KeyTemplate } from '../storage/keys.js';
+import type { RestoredLink } from './read-group.js';
 
 /** What the database has under a prefix. */
 export interface Known {
@@ -99,15 +100,14 @@ export async function adoptEntry(
 /** Makes the data a blob, and keeps it from the trash. False where the digest has an undamaged copy elsewhere. */
 export async function adoptData(
   client: PoolClient,
-  data: { readonly digest: Digest; readonly uuid: string; readonly size: number; readonly key: string | undefined },
+  data: Pick<RestoredLink, 'digest' | 'uuid' | 'size' | 'key' | 'damaged' | 'damageSequence'>,
 ): Promise<boolean> {
   const digest = digestToColumn(data.digest);
-  await client.query('INSERT INTO blobs (digest, uuid, size, key) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING', [
-    digest,
-    data.uuid,
-    data.size,
-    data.key ?? null,
-  ]);
+  await client.query(
+    `INSERT INTO blobs (digest, uuid, size, key, damaged, damage_sequence, damage_marked) VALUES ($1, $2, $3, $4, $5, $6::bigint, $6::bigint IS NOT NULL)
+     ON CONFLICT DO NOTHING`,
+    [digest, data.uuid, data.size, data.key ?? null, data.damaged, data.damageSequence ?? null],
+  );
   await client.query('SELECT keep_data($1)', [data.uuid]);
   const { rowCount } = await client.query('SELECT FROM blobs WHERE digest = $1 AND uuid = $2', [digest, data.uuid]);
   return rowCount === 1;
@@ -244,17 +244,30 @@ const indexedTables = {
               WHERE t.path > $2 AND $1::bigint IS NOT NULL ORDER BY t.path LIMIT ${pageRows}`,
 } as const;
 
-/** All rows that stand for entries, page by page. */
-export async function* listIndexed(queryer: Queryer, kind: IndexedEntry['kind']): AsyncGenerator<IndexedEntry[]> {
-  let after: [string, string, string] = ['0', kind === 'link' || kind === 'manifest' ? '\\x' : '', '0'];
+/** Where a page ends: a repository's id, a place in it, a sequence. */
+export type IndexPosition = readonly [string, string, string];
+
+export interface IndexPage {
+  readonly rows: readonly IndexedEntry[];
+  readonly position: IndexPosition;
+}
+
+/** All rows that stand for entries, page by page; from where an earlier walk ended. */
+export async function* listIndexed(queryer: Queryer, kind: IndexedEntry['kind'], begin?: IndexPosition): AsyncGenerator<IndexPage> {
+  let after = begin ?? firstIndexed(kind, '0');
   for (;;) {
-    const values = kind === 'tag' ? after : after.slice(0, 2);
+    const values = kind === 'tag' ? [...after] : after.slice(0, 2);
     const { rows } = await queryer.query<Page>({ text: indexedTables[kind], values, rowMode: 'array' });
     const last = rows.at(-1);
     if (last === undefined) return;
     after = [last[0], last[2], last[3]];
-    yield rows.map((row) => indexedEntry(kind, row));
+    yield { rows: rows.map((row) => indexedEntry(kind, row)), position: after };
   }
+}
+
+/** Before all rows of this repository, and of those with a larger id. */
+export function firstIndexed(kind: IndexedEntry['kind'], repositoryId: string): IndexPosition {
+  return [repositoryId, kind === 'link' || kind === 'manifest' ? '\\x' : '', '0'];
 }
 
 function indexedEntry(kind: IndexedEntry['kind'], [, name, place, text, extra]: Page): IndexedEntry {

@@ -24,6 +24,7 @@ import {
   tagTemplate,
   type KeyTemplate,
 } from '../storage/keys.js';
+import { readDamageMarks, type DamageMarks } from '../storage/damage-marks.js';
 import { walkKeys } from '../storage/walk-keys.js';
 import { commitTagDeletion } from '../tag/tag-queries.js';
 import { restoreTrash } from './batch-queries.js';
@@ -80,10 +81,7 @@ export async function catchUp(
   { onProgress, onFinding, signal }: CatchUpOptions = {},
 ): Promise<CatchUpCounts> {
   const counts: CatchUpCounts = { entries: 0, adopted: 0, dropped: 0 };
-  const walk = new CatchUp(journal, pool, counts, async (finding) => {
-    onFinding?.(finding);
-    if (finding.kept === undefined) await quarantine(journal.writes, [finding]);
-  });
+  const walk = await CatchUp.begin(journal, pool, counts, onFinding);
   await beginCatchUp(journal.writes, await recordedSequence(journal.store));
   let groups: EntryGroup[] = [];
   for await (const group of groupEntries(walkKeys(journal.store, repositoriesPrefix))) {
@@ -98,7 +96,7 @@ export async function catchUp(
   await walk.look(groups);
   await walk.finishDeletions();
   for (const kind of ['tag', 'manifest', 'link', 'tombstone'] as const) {
-    for await (const rows of listIndexed(journal.writes, kind)) {
+    for await (const { rows } of listIndexed(journal.writes, kind)) {
       signal?.throwIfAborted();
       await eachOf(rows, (row) => retrying(() => walk.lookFor(row)));
       onProgress?.(counts);
@@ -110,20 +108,49 @@ export async function catchUp(
   return counts;
 }
 
+/** Adopts what the store holds under these prefixes and the database lacks; also beside collections, since nothing of it is in the trash. */
+export async function adoptGroups(
+  journal: Journal,
+  pool: ServerPool,
+  groups: readonly EntryGroup[],
+  onFinding: (finding: Finding) => void,
+): Promise<number> {
+  const counts: CatchUpCounts = { entries: 0, adopted: 0, dropped: 0 };
+  const walk = await CatchUp.begin(journal, pool, counts, onFinding);
+  await walk.look(groups);
+  await walk.finishDeletions();
+  return counts.adopted;
+}
+
 class CatchUp {
   private readonly journal: Journal;
   private readonly pool: ServerPool;
   private readonly counts: CatchUpCounts;
+  private readonly marks: DamageMarks;
   private readonly report: (finding: Finding) => Promise<void>;
   /** A manifest's deletion waits for newer entries of its tags, which the walk comes to later. */
   private readonly deletions: (Place & { readonly sequence: bigint })[] = [];
   private largest = 0n;
 
-  constructor(journal: Journal, pool: ServerPool, counts: CatchUpCounts, report: (finding: Finding) => Promise<void>) {
+  private constructor(
+    journal: Journal,
+    pool: ServerPool,
+    counts: CatchUpCounts,
+    marks: DamageMarks,
+    report: (finding: Finding) => Promise<void>,
+  ) {
     this.journal = journal;
     this.pool = pool;
     this.counts = counts;
+    this.marks = marks;
     this.report = report;
+  }
+
+  static async begin(journal: Journal, pool: ServerPool, counts: CatchUpCounts, onFinding: CatchUpOptions['onFinding']): Promise<CatchUp> {
+    return new CatchUp(journal, pool, counts, await readDamageMarks(journal.store), async (finding) => {
+      onFinding?.(finding);
+      if (finding.kept === undefined) await quarantine(journal.writes, [finding]);
+    });
   }
 
   async look(groups: readonly EntryGroup[]): Promise<void> {
@@ -175,7 +202,7 @@ class CatchUp {
       else if (!(await (kind === 'link' ? dropLink : dropManifest)(this.journal.writes, this.journal.node.id, place, mine))) return;
       this.counts.dropped++;
     }
-    const reading = await readGroup(this.journal.store, group, undefined);
+    const reading = await readGroup(this.journal.store, group, { marks: this.marks });
     for (const finding of reading.findings) await this.report(finding);
     await this.adoptReading(reading, place);
   }
@@ -224,7 +251,7 @@ class CatchUp {
     const { tag: entries = [] } = await readGroup(
       store,
       { ...group, entries: group.entries.filter((entry) => entry.key === key) },
-      undefined,
+      { marks: this.marks },
     );
     const [entry] = entries;
     if (entry === undefined) return;
@@ -268,7 +295,7 @@ class CatchUp {
   private async resetTag(prefix: string): Promise<void> {
     const { store, writes } = this.journal;
     for await (const group of groupEntries(walkKeys(store, prefix))) {
-      const { tag: entries = [] } = await readGroup(store, { ...group, entries: group.entries.slice(0, 1) }, undefined);
+      const { tag: entries = [] } = await readGroup(store, { ...group, entries: group.entries.slice(0, 1) }, { marks: this.marks });
       const newest: RestoredTagEntry | undefined = entries[0];
       if (newest?.digest !== undefined) await resetTag(writes, newest, newest.digest);
     }
@@ -317,7 +344,8 @@ function keyOf(kind: 'link' | 'manifest', { repository, digest, prefix }: Place,
   return entryKey(kind === 'link' ? linkTemplate(repository, digest, known.uuid ?? '') : manifestTemplate(repository, digest), known.row);
 }
 
-function entryOf(row: IndexedEntry): string {
+/** The key of the entry that a row stands for. */
+export function entryOf(row: IndexedEntry): string {
   const { repository, sequence } = row;
   switch (row.kind) {
     case 'link':

@@ -13,7 +13,8 @@ import { foreignUuid, isForeign, linkPrefix, linkTemplate, manifestPrefix } from
 import { walkKeys } from '../storage/walk-keys.js';
 import { distributionBlob, distributionRepositories, listDistribution, type DistributionRepository } from './distribution-layout.js';
 import { listDeletions, listPastTags } from './import-queries.js';
-import { hashOf, type ReadManifest } from './manifest-object.js';
+import { hashOf } from '../storage/manifest-object.js';
+import type { ReadManifest } from './manifest-object.js';
 import type { Finding, VerifyData } from './read-group.js';
 import type { Counts } from './rebuild-queries.js';
 

@@ -7,9 +7,10 @@ import type { Manifest } from '../oci/manifest.js';
 import type { Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { Lookups } from '../storage/batch-lookups.js';
+import type { DamageMarks } from '../storage/damage-marks.js';
 import { dataKey, entryKey, isDeletion, isForeign, referrerTemplate, timeInTagBody } from '../storage/keys.js';
 import { tagOf, type EntryGroup, type StoredEntry } from './entry-groups.js';
-import { readManifestObject } from './manifest-object.js';
+import { parseManifestObject } from './manifest-object.js';
 
 /** An object that does not fit, and why. */
 export interface Finding {
@@ -28,6 +29,8 @@ export interface RestoredLink {
   readonly key: string | undefined;
   readonly sequence: bigint;
   readonly damaged: boolean;
+  /** Of the mark in the store that says so. */
+  readonly damageSequence: bigint | undefined;
 }
 
 export interface RestoredManifest {
@@ -74,21 +77,22 @@ export interface GroupReading {
 /** Tells whether data have their digest; undefined where that is not asked. */
 export type VerifyData = (key: string, digest: Digest, size: number) => Promise<boolean>;
 
-export async function readGroup(store: Lookups, group: EntryGroup, verify: VerifyData | undefined): Promise<GroupReading> {
+/** What is known of data beforehand, and how more is learned. */
+export interface DataChecks {
+  readonly marks: DamageMarks;
+  readonly verify?: VerifyData | undefined;
+}
+
+export async function readGroup(store: Lookups, group: EntryGroup, checks: DataChecks): Promise<GroupReading> {
   const findings: Finding[] = group.strange.map((key) => ({ key, reason: 'not a key of the store layout' }));
-  const reading = await readEntries(store, group, verify, findings);
+  const reading = await readEntries(store, group, checks, findings);
   return { ...reading, findings };
 }
 
-function readEntries(
-  store: Lookups,
-  group: EntryGroup,
-  verify: VerifyData | undefined,
-  findings: Finding[],
-): Promise<Omit<GroupReading, 'findings'>> {
+function readEntries(store: Lookups, group: EntryGroup, checks: DataChecks, findings: Finding[]): Promise<Omit<GroupReading, 'findings'>> {
   switch (group.kind) {
     case 'link':
-      return readLinks(store, group, verify, findings);
+      return readLinks(store, group, checks, findings);
     case 'manifest':
       return readManifests(store, group, findings);
     case 'tag':
@@ -98,7 +102,7 @@ function readEntries(
   }
 }
 
-async function readLinks(store: Lookups, group: EntryGroup, verify: VerifyData | undefined, findings: Finding[]) {
+async function readLinks(store: Lookups, group: EntryGroup, { marks, verify }: DataChecks, findings: Finding[]) {
   for (const [index, entry] of group.entries.entries()) {
     if (entry.kind !== 'link') continue;
     const superseded = group.entries.slice(index + 1).map(({ key }) => key);
@@ -111,9 +115,10 @@ async function readLinks(store: Lookups, group: EntryGroup, verify: VerifyData |
       findings.push({ key: entry.key, reason: `the data ${place} are missing` });
       continue;
     }
-    const damaged = verify !== undefined && !(await verify(place, digest, size));
+    const damageSequence = marks.get(uuid);
+    const damaged = damageSequence !== undefined || (verify !== undefined && !(await verify(place, digest, size)));
     if (damaged) findings.push({ key: place, reason: `the bytes are not those of ${digest}` });
-    return { link: { repository, digest, uuid, size, key, sequence, damaged }, superseded };
+    return { link: { repository, digest, uuid, size, key, sequence, damaged, damageSequence }, superseded };
   }
   return { superseded: [] };
 }
@@ -134,7 +139,7 @@ async function readManifests(store: Lookups, group: EntryGroup, findings: Findin
     // It was superseded and deleted since it was listed.
     if (object === undefined) continue;
     try {
-      return { manifest: { repository, digest, sequence, ...readManifestObject(object, digest) }, superseded };
+      return { manifest: { repository, digest, sequence, ...parseManifestObject(object, digest) }, superseded };
     } catch (error) {
       findings.push({ key: entry.key, reason: `the manifest cannot be used: ${(error as Error).message}` });
     }

@@ -7,12 +7,13 @@ import type { Database } from '../database/pool.js';
 import { referrerDescriptor } from '../manifest/push-manifest.js';
 import { batchLookups, type Lookups } from '../storage/batch-lookups.js';
 import type { BlobStore } from '../storage/blob-store.js';
+import { readDamageMarks } from '../storage/damage-marks.js';
 import { entryKey, linkTemplate, repositoriesPrefix } from '../storage/keys.js';
 import { walkKeys } from '../storage/walk-keys.js';
 import { readGeneration } from '../storage/cluster-marks.js';
 import { claimStore, readOwner } from '../storage/owner.js';
 import { groupEntries, type EntryGroup } from './entry-groups.js';
-import { readGroup, type Finding, type GroupReading, type VerifyData } from './read-group.js';
+import { readGroup, type DataChecks, type Finding, type GroupReading, type VerifyData } from './read-group.js';
 import {
   beginRebuild,
   drawSequence,
@@ -72,7 +73,8 @@ export async function rebuild(
   try {
     if (!(await lockRebuild(holder))) throw new RebuildRefused('another rebuild of this database is going on');
     await beginRebuild(holder, (state) => refuseUnlessIdle(state, options.replace), options.replace);
-    const run = new Run(database, store, options, await listProgress(pool));
+    const checks = { marks: await readDamageMarks(store), verify: options.verify };
+    const run = new Run(database, store, checks, options, await listProgress(pool));
     await run.walk();
     await finish(holder, store);
     return run.progress();
@@ -101,13 +103,21 @@ class Run {
   private readonly database: Database;
   private readonly store: BlobStore;
   private readonly lookups: Lookups;
+  private readonly checks: DataChecks;
   private readonly options: RebuildOptions;
   private readonly shards: Map<string, ShardProgress>;
 
-  constructor(database: Database, store: BlobStore, options: RebuildOptions, begun: ReadonlyMap<string, ShardProgress>) {
+  constructor(
+    database: Database,
+    store: BlobStore,
+    checks: DataChecks,
+    options: RebuildOptions,
+    begun: ReadonlyMap<string, ShardProgress>,
+  ) {
     this.database = database;
     this.store = store;
     this.lookups = batchLookups(store);
+    this.checks = checks;
     this.options = options;
     this.shards = new Map(shards.map((shard) => [shard, begun.get(shard) ?? { position: '', done: false, counts: none }]));
   }
@@ -184,7 +194,7 @@ class Run {
     const read = async (): Promise<void> => {
       const unread = groups.slice(readings.length);
       const before = bytes;
-      for (const reading of await Promise.all(unread.map((group) => readGroup(this.lookups, group, this.options.verify)))) {
+      for (const reading of await Promise.all(unread.map((group) => readGroup(this.lookups, group, this.checks)))) {
         readings.push(reading);
         bytes += reading.manifest?.bytes.byteLength ?? 0;
       }

@@ -37,8 +37,8 @@ export interface BlobStore {
   open(key: string, start: number, end: number): Promise<ByteSource>;
   /** Where a client can get the object without us, for a while; undefined where it can't, or shouldn't. */
   presign(key: string, contentType: string): Promise<string | undefined>;
-  /** The hash state of a finished object's first `size` bytes, from `initial`. */
-  hash(key: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array>;
+  /** Hashes a finished object's bytes from `start` (0 unless told) to before `end` onto `state`, and returns the state that comes of it. */
+  hash(key: string, algorithm: 'sha256' | 'sha512', state: Uint8Array, end: number, start?: number): Promise<Uint8Array>;
 
   /** Registers a data object that will be written in parts. Returns what else is needed to write it; empty where that is nothing. */
   begin(key: string): Promise<string>;

@@ -16,7 +16,7 @@ export interface FileWorkers {
     readonly length: number;
     readonly keepFree: KeepFree | undefined;
   }): Promise<FileAppended>;
-  hashFile(path: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array>;
+  hashFile(path: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, end: number, start: number): Promise<Uint8Array>;
   /** As worker/file-reader.ts has them. */
   listTrees(task: { readonly root: string; readonly directories: readonly string[]; readonly mostNames: number }): Promise<string>;
   readFiles(task: FilesTask): Promise<{ readonly bytes: Uint8Array; readonly lengths: Float64Array }>;

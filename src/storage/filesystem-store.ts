@@ -192,8 +192,8 @@ class FilesystemStore implements BlobStore {
     await truncate(own, bytes);
   }
 
-  hash(key: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array> {
-    return this.workers.hashFile(this.path(key), algorithm, initial, size);
+  hash(key: string, algorithm: 'sha256' | 'sha512', state: Uint8Array, end: number, start = 0): Promise<Uint8Array> {
+    return this.workers.hashFile(this.path(key), algorithm, state, end, start);
   }
 
   private path(key: string): string {

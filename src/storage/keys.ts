@@ -20,6 +20,7 @@
  *     cluster/high-water/<seq>                                                  a sequence that the database has given out
  *     cluster/blocks/<seq>                                                      a block of sequences that may be in use, by its number
  *     cluster/nodes/<node>                                                      a node that uses this store
+ *     cluster/damaged/<uuid>/<seq>                                              data/…/<uuid> has not the bytes that it should have
  *
  * `<seq>` counts down from 2^63 - 1, so that the newest entry of a prefix lists first; the newest entry wins.
  *
@@ -38,6 +39,7 @@ export const claimsPrefix = 'cluster/claims/';
 export const generationsPrefix = 'cluster/generations/';
 export const highWaterPrefix = 'cluster/high-water/';
 export const blocksPrefix = 'cluster/blocks/';
+export const damagePrefix = 'cluster/damaged/';
 export const repositoriesPrefix = 'repositories/';
 
 /** Under one of the prefixes of `cluster/` that count: the highest lists first. */
@@ -51,6 +53,15 @@ export function countOf(prefix: string, key: string): bigint {
 
 export function nodeKey(node: string): string {
   return `cluster/nodes/${node}`;
+}
+
+/** What marks some data as damaged; each mark has a sequence of its own, since data may be healed and be damaged again. */
+export function damagePrefixOf(uuid: string): string {
+  return `${damagePrefix}${uuid}/`;
+}
+
+export function damageKey(uuid: string, sequence: bigint): string {
+  return countedKey(damagePrefixOf(uuid), sequence);
 }
 
 export function dataKey(uuid: string): string {

@@ -170,11 +170,12 @@ class S3Store implements BlobStore {
     return failing('presigning', getSignedUrl(this.presigner, command, { expiresIn: presignedForSeconds }));
   }
 
-  async hash(key: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, size: number): Promise<Uint8Array> {
-    const source = await this.open(key, 0, size);
+  async hash(key: string, algorithm: 'sha256' | 'sha512', initial: Uint8Array, end: number, start = 0): Promise<Uint8Array> {
+    if (end === start) return initial;
+    const source = await this.open(key, start, end);
     try {
       let state = initial;
-      let buffer = new ArrayBuffer(Math.min(size, hashStretchBytes));
+      let buffer = new ArrayBuffer(Math.min(end - start, hashStretchBytes));
       let filled = 0;
       const flush = async (): Promise<void> => {
         ({ state, buffer } = await this.workers.hashBuffer({ algorithm, state, buffer, length: filled }));

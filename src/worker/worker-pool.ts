@@ -12,8 +12,8 @@ import type { SendSettings, SendTask, Sent } from './part-sender.js';
 export interface WorkerPool {
   /** Hashes `buffer` onto the state and writes it to the file. The buffer is away until the result brings it back. */
   append(task: AppendTask): Promise<AppendResult>;
-  /** The state of `size` bytes of a file, from its beginning. */
-  hashFile(path: string, algorithm: HashAlgorithm, initial: Uint8Array, size: number): Promise<Uint8Array>;
+  /** Hashes a file's bytes from `start` to before `end` onto the state. */
+  hashFile(path: string, algorithm: HashAlgorithm, initial: Uint8Array, end: number, start: number): Promise<Uint8Array>;
   /** Small files, as file-reader.ts says. */
   listTrees(task: ListTreesTask): Promise<string>;
   readFiles(task: FilesTask): Promise<FilesRead>;
@@ -58,10 +58,10 @@ export function openWorkerPool({ threads, hash, clock, onHashed, sending }: Work
       if (result.hashed !== undefined) onHashed?.(result.hashed, task.length);
       return result;
     },
-    async hashFile(path, algorithm, initial, size) {
+    async hashFile(path, algorithm, initial, end, start) {
       let state = initial;
-      for (let start = 0; start < size; start += hashStepBytes) {
-        const task: HashFileTask = { path, algorithm, state, start, end: Math.min(size, start + hashStepBytes) };
+      for (let from = start; from < end; from += hashStepBytes) {
+        const task: HashFileTask = { path, algorithm, state, start: from, end: Math.min(end, from + hashStepBytes) };
         state = (await pool.run(task, { name: 'hashFile' })) as Uint8Array;
       }
       return state;
