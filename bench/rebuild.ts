@@ -8,7 +8,7 @@
  *
  *     npx tsx bench/rebuild.ts [--counts 1000,10000,100000] [--root DIR] [--rounds N]
  */
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -19,7 +19,6 @@ import type { Tag } from '../src/oci/reference.js';
 import type { RepositoryName } from '../src/oci/repository-name.js';
 import { spawnTracked } from '../test/support/command.js';
 import { table } from '../test/support/table.js';
-import { digestOf, imageOf } from '../test/support/wire-suite.js';
 import { cpuSeconds, peakRssMiB } from './process-usage.js';
 import { median } from './statistics.js';
 
@@ -83,16 +82,34 @@ function writeStore(store: string, count: number): void {
     const repository =
       `${(Math.floor(index / perRepository) % 36).toString(36)}team/app${Math.floor(index / perRepository)}` as RepositoryName;
     const layer = `layer ${index}`;
-    const image = imageOf([layer], { annotations: { 'org.opencontainers.image.title': `image ${index}` } });
-    const digest = digestOf(image) as Digest;
+    const image = imageOf(layer, `image ${index}`);
+    const digest = digestOf(image);
     const uuid = randomUUID();
     put(dataKey(uuid), layer);
-    put(entryKey(linkTemplate(repository, digestOf(layer) as Digest, uuid), sequence++), '');
-    if (index % perRepository === 0) put(entryKey(linkTemplate(repository, digestOf('{}') as Digest, config), sequence++), '');
+    put(entryKey(linkTemplate(repository, digestOf(layer), uuid), sequence++), '');
+    if (index % perRepository === 0) put(entryKey(linkTemplate(repository, digestOf('{}'), config), sequence++), '');
     put(entryKey(manifestTemplate(repository, digest), sequence), `Content-Type: application/vnd.oci.image.manifest.v1+json\n\n${image}`);
     const body = JSON.stringify({ at: new Date().toISOString(), by: '' });
     put(entryKey(tagTemplate(repository, `v${index}` as Tag, digest), sequence++), body);
   }
+}
+
+function described(mediaType: string, bytes: string): object {
+  return { mediaType, digest: digestOf(bytes), size: bytes.length };
+}
+
+function imageOf(layer: string, title: string): string {
+  return JSON.stringify({
+    schemaVersion: 2,
+    mediaType: 'application/vnd.oci.image.manifest.v1+json',
+    config: described('application/vnd.oci.image.config.v1+json', '{}'),
+    layers: [described('application/vnd.oci.image.layer.v1.tar+gzip', layer)],
+    annotations: { 'org.opencontainers.image.title': title },
+  });
+}
+
+function digestOf(bytes: string): Digest {
+  return `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;
 }
 
 /** Seconds are the command's own: without the start of the program and of its Postgres. */

@@ -132,6 +132,7 @@ onStores('everything comes back', async (t, newStore) => {
 
   const { repositories, manifests, links, tags, findings } = await report(t, lost);
   t.strictSame(await stateDifferences(lost.url, before), [], 'row by row');
+  t.same(await unqueued(lost.url), [], 'the collector will look at each link and manifest');
   const count = (table: string): number => before[table]?.length ?? 0;
   t.strictSame(
     [repositories, manifests, links, tags, findings],
@@ -352,7 +353,7 @@ onStores('killed in the middle', async (t, newStore) => {
   const lost = await placeOf(place);
   // Each batch is a transaction; the rebuild is killed as soon as one is there.
   const killed = await haKilled(['rebuild', '--config', lost.configFile], async (ended) => {
-    await until('something is restored', async () => ended() || (await hasBegun(lost)));
+    await until('something is restored', async () => ended() || (await hasBegun(lost)), 120_000);
   });
   if (!killed) t.comment('it was faster than the kill');
   else {
@@ -439,6 +440,14 @@ onStores('a database that went back in time', async (t, newStore) => {
     );
   }
 });
+
+const without = (table: string, queue: string): string =>
+  `SELECT repository_id, digest FROM ${table} t WHERE NOT EXISTS (SELECT FROM ${queue} q WHERE q.repository_id = t.repository_id AND q.digest = t.digest)`;
+
+/** What no queue of the collector leads to. */
+function unqueued(url: string): Promise<object[]> {
+  return rowsOf(url, `${without('repository_blobs', 'gc_links')} UNION ALL ${without('manifests', 'gc_manifests')}`);
+}
 
 /** As a dump that is restored: the same rows under another name. Nobody may be connected. */
 async function copyDatabase(url: string): Promise<string> {

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-/** `ha-registry rebuild --from distribution`: a directory that docker-registry 2.8 wrote is served where it lies. */
+/** `ha-registry rebuild --from distribution`: a directory or a bucket that docker-registry 2.8 wrote is served where it lies. */
 import { spawnSync } from 'node:child_process';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { databaseState, rowsOf, stateDifferences } from './support/database-state.js';
@@ -11,12 +11,51 @@ import { startDockerRegistry } from './support/docker-registry.js';
 import { HttpClient } from './support/http-client.js';
 import { freshDatabase } from './support/postgres.js';
 import { ha, main } from './support/program.js';
-import { startRegistry, temporaryDirectory, type Launch, type Place } from './support/registry.js';
+import { startRegistry, temporaryDirectory, type Launch, type Place, type RunningRegistry } from './support/registry.js';
+import { s3Server, s3Settings, stopS3Servers, type S3Server } from './support/s3-server.js';
+import { filesOf, objectsOf, type StoredObjects } from './support/stored-objects.js';
+import { run } from './support/command.js';
+import { findTool } from './support/tools.js';
+import { isolated } from './clients/client.js';
+import { startCrane } from './clients/crane.js';
 import { bytesOf, describe, digestOf, imageOf, indexOf, putManifest, types, until, withDigest } from './support/wire-suite.js';
 
 const missing =
   spawnSync('docker-registry', ['--version']).status !== 0 && 'DOCKER-REGISTRY IS NOT INSTALLED: taking over its store is not tested';
 if (missing) console.error(missing);
+const server = await s3Server();
+t.teardown(stopS3Servers);
+const withoutS3 = 'missing' in server && `A BUCKET OF DOCKER-REGISTRY'S IS NOT TAKEN OVER: ${server.missing}`;
+if (withoutS3) console.error(withoutS3);
+const s3 = server as S3Server;
+
+/** docker-registry, and its store as ours is told of it. */
+interface Peer {
+  readonly registry: RunningRegistry;
+  readonly storage: object;
+  readonly objects: StoredObjects;
+}
+
+async function directoryPeer(): Promise<Peer> {
+  const registry = await startDockerRegistry();
+  const root = path.join(registry.root, 'data');
+  return { registry, storage: { fs: { root_dir: root } }, objects: filesOf(root) };
+}
+
+async function bucketPeer(): Promise<Peer> {
+  const settings = await s3Settings(s3, { prefix: 'their/root' });
+  const driver = {
+    bucket: settings.bucket,
+    region: 'us-east-1',
+    regionendpoint: s3.endpoint,
+    accesskey: s3.accessKeyId,
+    secretkey: s3.secretAccessKey,
+    secure: false,
+    rootdirectory: '/their/root',
+  };
+  const registry = await startDockerRegistry('docker-registry', { s3: driver });
+  return { registry, storage: { s3: settings }, objects: objectsOf(s3, settings.bucket, 'their/root/') };
+}
 
 /** The specification's way in two requests: docker-registry does not take a blob in one. */
 async function push(client: HttpClient, repository: string, bytes: Uint8Array | string): Promise<string> {
@@ -114,21 +153,47 @@ async function serve({ port }: Place, config: object): Promise<Launch> {
   return { command: process.execPath, args: [main, 'serve', '--config', file, '-p', String(port)] };
 }
 
-/** Everything below `docker/`, with sizes. */
-async function original(store: string): Promise<string[]> {
-  const entries = await readdir(path.join(store, 'docker'), { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile()).map((entry) => path.join(entry.parentPath, entry.name));
-  return Promise.all(files.map(async (file) => `${file} ${digestOf(await readFile(file))}`)).then((lines) => lines.sort());
+/** Everything below `docker/`, with digests. */
+async function original(objects: StoredObjects): Promise<string[]> {
+  const keys = await objects.keys(/^docker\//);
+  return Promise.all(keys.map(async (key) => `${key} ${digestOf(await objects.read(key))}`));
 }
 
-void t.test('a directory of docker-registry', { skip: missing }, async (t) => {
-  const peer = await startDockerRegistry();
+/** Each tag by real clients, which compare all bytes with their digests. */
+async function clientPulls(t: Test, { host }: RunningRegistry, { manifests }: Pulls): Promise<void> {
+  const scratch = await temporaryDirectory('clients-');
+  const [crane, skopeo] = [await startCrane({ scratch, host }), await findTool('skopeo')];
+  for (const tool of [crane, skopeo]) if ('missing' in tool) throw new Error(tool.missing);
+  if ('missing' in crane || 'missing' in skopeo) return;
+  const env = { ...isolated(scratch), _CONTAINERS_ROOTLESS_UID: '1' };
+  const skopeoPull = async (name: string, isIndex: boolean): Promise<Buffer | string> => {
+    // It copies no index that it would have written otherwise.
+    if (isIndex) return (await run(skopeo.path, ['inspect', '--raw', '--tls-verify=false', `docker://${name}`], { env })).stdout;
+    const directory = await mkdtemp(path.join(scratch, 'copy-'));
+    const copy = ['--insecure-policy', 'copy', '--preserve-digests', '--src-tls-verify=false', `docker://${name}`, `dir:${directory}`];
+    await run(skopeo.path, copy, { env });
+    return readFile(path.join(directory, 'manifest.json'));
+  };
+  const tags = [...manifests].flatMap(([where, body]) => {
+    const [, repository, tag] = /^\/v2\/(.+)\/manifests\/([^:]+)$/.exec(where) ?? [];
+    const isIndex = (JSON.parse(body) as { manifests?: unknown }).manifests !== undefined;
+    return tag === undefined ? [] : [{ name: `${host}/${repository}:${tag}`, digest: digestOf(body), isIndex }];
+  });
+  for (const { name, digest, isIndex } of tags) {
+    t.equal(await crane.pull(name), digest, `crane pull ${name}`);
+    t.equal(digestOf(await skopeoPull(name, isIndex)), digest, `skopeo ${name}`);
+  }
+}
+
+void t.test('a directory of docker-registry', { skip: missing }, async (t) => takenOver(t, await directoryPeer()));
+void t.test('a bucket of docker-registry', { skip: missing || withoutS3 }, async (t) => takenOver(t, await bucketPeer()));
+
+async function takenOver(t: Test, { registry: peer, storage, objects }: Peer): Promise<void> {
   const there = new HttpClient(peer.port);
   const pulls = await fill(there);
-  const store = path.join(peer.root, 'data');
-  const before = await original(store);
+  const before = await original(objects);
   const { url } = await freshDatabase();
-  const config = { database: { url }, storage: { fs: { root_dir: store } }, workers: { threads: 1 }, log: { level: 'warn' } };
+  const config = { database: { url }, storage, workers: { threads: 1 }, log: { level: 'warn' } };
   const configFile = path.join(await temporaryDirectory('config-'), 'registry.yaml');
   await writeFile(configFile, JSON.stringify(config));
   const takeOver = async (...args: string[]) => {
@@ -149,8 +214,9 @@ void t.test('a directory of docker-registry', { skip: missing }, async (t) => {
   t.equal((await client.send('GET', '/v2/plain/manifests/doomed')).status, 404, 'what was deleted stays so');
   const referrers = await client.send('GET', `/v2/plain/referrers/${digestOf(pulls.manifests.get('/v2/plain/manifests/one') ?? '')}`);
   t.equal((JSON.parse(referrers.body.toString()) as { manifests: unknown[] }).manifests.length, 1, 'referrers are listed');
-  t.strictSame(await original(store), before, 'nothing of the original was touched');
-  t.notOk((await readdir(store)).includes('data'), 'and no blob was copied');
+  await t.test('by real clients', (t) => clientPulls(t, node, pulls));
+  t.strictSame(await original(objects), before, 'nothing of the original was touched');
+  t.same(await objects.keys(/^data\//), [], 'and no blob was copied');
   const ranged = await client.send('GET', [...pulls.blobs.keys()][0] ?? '', { headers: { Range: 'bytes=10-19' } });
   t.ok(ranged.body.equals(([...pulls.blobs.values()][0] ?? Buffer.alloc(0)).subarray(10, 20)), 'ranges of what lies there');
 
@@ -214,7 +280,7 @@ void t.test('a directory of docker-registry', { skip: missing }, async (t) => {
   await node.stop();
   there.close();
   await peer.stop();
-});
+}
 
 void t.test('a store without one', async (t) => {
   const { url } = await freshDatabase();

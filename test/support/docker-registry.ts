@@ -6,22 +6,25 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { startRegistry, type RunningRegistry } from './registry.js';
 
-export function startDockerRegistry(binary = 'docker-registry'): Promise<RunningRegistry> {
+/** `storage` as its configuration has it; without it a directory, `data` below its root. */
+export function startDockerRegistry(binary = 'docker-registry', storage?: object): Promise<RunningRegistry> {
   return startRegistry({
     readyPath: '/v2/',
+    // With certificates of this machine's its S3 driver does not start.
+    env: { AWS_CA_BUNDLE: '' },
     launch: async ({ root, port }) => {
       const configFile = path.join(root, 'docker-registry.yml');
-      await writeFile(configFile, JSON.stringify(settings(root, port)));
+      await writeFile(configFile, JSON.stringify(settings(port, storage ?? { filesystem: { rootdirectory: path.join(root, 'data') } })));
       return { command: binary, args: ['serve', configFile] };
     },
   });
 }
 
-function settings(root: string, port: number): object {
+function settings(port: number, storage: object): object {
   return {
     version: 0.1,
     log: { level: 'warn', accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: path.join(root, 'data') }, delete: { enabled: true } },
+    storage: { ...storage, delete: { enabled: true } },
     http: { addr: `127.0.0.1:${port}` },
   };
 }
