@@ -6,7 +6,9 @@
 import { parseArgs } from 'node:util';
 import { UsageError, type Command } from './commands/command.js';
 import { gcCommand } from './commands/gc.js';
+import { hashPasswordCommand } from './commands/hash-password.js';
 import { manifestCommand } from './commands/manifest.js';
+import { policyCommand } from './commands/policy.js';
 import { rebuildCommand } from './commands/rebuild.js';
 import { scrubCommand } from './commands/scrub.js';
 import { statusCommand } from './commands/status.js';
@@ -21,6 +23,8 @@ import { loadAddon } from './worker/addon.js';
 const commands: Readonly<Record<string, Command>> = {
   gc: gcCommand,
   rebuild: rebuildCommand,
+  policy: policyCommand,
+  'hash-password': hashPasswordCommand,
   scrub: scrubCommand,
   status: statusCommand,
   tag: tagCommand,

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
+import { openAccess } from './access/open-access.js';
 import { enterCluster, openCluster } from './cluster/enter-cluster.js';
 import { startPresence, type Presence } from './cluster/leadership.js';
 import type { Membership } from './cluster/membership.js';
@@ -205,7 +206,11 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     countCollection(metrics, counters, database.reads);
     const pools = { reads: database.reads, writes: journal.writes };
     const reads = openReads(pools, config.gc.delay, availability, openStoreReads(store, cache), batches);
+    const warn = (message: string, error: unknown): void => log.warn({ err: error }, message);
+    const access = await openAccess({ config, store, addressOf, warn });
+    closers.push(() => access.close());
     const handler = createHandler({
+      access,
       uploads: { journal, hasher, hashBuffer: (task) => workers.hashBuffer(task), buffers, progress },
       blobs: { reads, store },
       manifests: {

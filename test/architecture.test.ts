@@ -50,7 +50,6 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'storage/blob-store',
     'http/contract',
     'http/client-address',
-    'http/direct-loopback',
     'type:manifest/manifest-cache',
     'type:upload/buffer-pool',
     'type:worker/hash-clock',
@@ -83,6 +82,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   ],
   undo: [
     'oci/',
+    'type:access/caller',
     'database/',
     'storage/blob-store',
     'storage/keys',
@@ -93,6 +93,17 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     ...domains.map((domain) => `${domain}/*-queries`),
   ],
   cluster: ['oci/', 'collector/gate-queries', 'database/', 'storage/', ...domains.map((domain) => `${domain}/*-queries`)],
+  access: [
+    'oci/',
+    'http/contract',
+    'http/client-address',
+    'http/direct-loopback',
+    'type:http/path',
+    'type:storage/blob-store',
+    'storage/keys',
+    'worker/password-pool',
+    'type:config/config',
+  ],
   ...Object.fromEntries(
     domains.map((domain) => [
       domain,
@@ -105,6 +116,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
         ...(domain === 'manifest' ? ['storage/manifest-object'] : []),
         'type:worker/hash',
         'type:reads/metadata-reads',
+        'type:access/caller',
         'http/contract',
         'http/byte-range',
         'http/conditional',

@@ -91,6 +91,17 @@ export async function prepareLink(
   return rows[0] as PreparedLink;
 }
 
+/** Repositories that are linked to a digest, in the order of their names. */
+export async function listRepositoriesOf(queryer: Queryer, digest: Digest, limit: number): Promise<RepositoryName[]> {
+  const { rows } = await queryer.query<[RepositoryName]>({
+    name: 'list-repositories-of',
+    text: `SELECT r.name FROM repository_blobs rb JOIN repositories r ON r.id = rb.repository_id WHERE rb.digest = $1 ORDER BY r.name LIMIT $2`,
+    values: [digestToColumn(digest), limit],
+    rowMode: 'array',
+  });
+  return rows.map(([name]) => name);
+}
+
 export interface LinkCommit extends LinkKey {
   readonly sequence: bigint;
   readonly uuid: string;

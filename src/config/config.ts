@@ -4,10 +4,11 @@
 /** The only reader of the environment and of the configuration file. */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join, resolve } from 'node:path';
-import { isNode, LineCounter, parseDocument, visit, type Document } from 'yaml';
+import { dirname, join, resolve } from 'node:path';
+import { isNode, isScalar, LineCounter, parseDocument, visit, type Document } from 'yaml';
 import type { z } from 'zod';
 import { schema, type Parsed } from './schema.js';
+import { offsetInSource } from './text-place.js';
 
 /** A fault of the operator: one line that names key and cause. The process exits with 2. */
 export class ConfigurationError extends Error {
@@ -20,6 +21,11 @@ export type Config = Parsed & {
   /** No `servers`: the embedded one. */
   readonly database: { readonly servers: readonly string[]; readonly embedded: { readonly data_dir: string } };
   readonly workers: { readonly threads: number };
+  /** `hasIdentities`: there is a way to be somebody. */
+  readonly access: {
+    readonly hasIdentities: boolean;
+    readonly token: { readonly secret: string | undefined; readonly ownSecretFile: string };
+  };
 };
 
 /** What the command line says; it wins over the file. */
@@ -38,11 +44,18 @@ export function loadConfig(file: string | undefined, overrides: Overrides = {}):
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
   const at = (offset: number | undefined): string => (offset === undefined ? `${file}` : `${file}:${lines.linePos(offset).line}`);
+  const inText = (keys: readonly PropertyKey[], offset: number): string | undefined => {
+    const node = document.getIn(keys, true);
+    if (!isScalar(node) || !node.range) return undefined;
+    const [start, end] = node.range;
+    const { line, col } = lines.linePos(start + offsetInSource(node, text.slice(start, end), offset));
+    return `${file}:${line}:${col}`;
+  };
   const [syntaxError] = document.errors;
   if (syntaxError !== undefined) throw new ConfigurationError(`${at(syntaxError.pos[0])}: ${syntaxError.message.split('\n', 1)[0]}`);
   substituteEnvironment(document, at);
   const result = schema.safeParse(withOverrides((document.toJS() as unknown) ?? {}, overrides));
-  if (!result.success) throw new ConfigurationError(describeIssue(result.error.issues[0], document, at));
+  if (!result.success) throw new ConfigurationError(describeIssue(result.error.issues[0], document, at, inText));
   return complete(result.data, overrides);
 }
 
@@ -82,13 +95,21 @@ function withOverrides(value: unknown, { host, port }: Overrides): unknown {
   };
 }
 
-/** `file:line: key: what is wrong`. Values are not repeated: they may be secrets. */
-function describeIssue(issue: z.core.$ZodIssue | undefined, document: Document, at: (offset: number | undefined) => string): string {
+/** `file:line: key: what is wrong`, with the column where it is a place in a text. Values are not repeated: they may be secrets. */
+function describeIssue(
+  issue: z.core.$ZodIssue | undefined,
+  document: Document,
+  at: (offset: number | undefined) => string,
+  inText: (keys: readonly PropertyKey[], offset: number) => string | undefined,
+): string {
   if (issue === undefined) return 'invalid configuration';
   const [unknownKey] = issue.code === 'unrecognized_keys' ? issue.keys : [];
   const keys = unknownKey === undefined ? [...issue.path] : [...issue.path, unknownKey];
   const message = unknownKey === undefined ? issue.message.replace(/^Invalid (input|option): /, '') : 'unknown setting';
   const name = keys.join('.') || 'the configuration';
+  const place = issue.code === 'custom' ? (issue.params as { readonly offset?: number } | undefined)?.offset : undefined;
+  const exactly = place === undefined ? undefined : inText(keys, place);
+  if (exactly !== undefined) return `${exactly}: ${name}: ${message}`;
   const offset = offsetOf(document, keys);
   return offset === undefined ? `${name}: ${message}` : `${at(offset)}: ${name}: ${message}`;
 }
@@ -113,8 +134,10 @@ function offsetOf(document: Document, keys: readonly PropertyKey[]): number | un
 function complete(parsed: Parsed, { root, storage }: Overrides): Config {
   if (root === '') throw new ConfigurationError('--root: expected a directory');
   const directory = resolve(root ?? 'data');
+  const dataDirectory = (root === undefined ? parsed.database.embedded.data_dir : undefined) ?? join(directory, 'postgres');
   const config: Config = {
     ...parsed,
+    access: accessOf(parsed, join(dirname(dataDirectory), 'token.secret')),
     storage: {
       kind: storeKind(parsed, storage),
       s3: withSecret(parsed.storage.s3),
@@ -123,16 +146,41 @@ function complete(parsed: Parsed, { root, storage }: Overrides): Config {
     database: {
       ...parsed.database,
       servers: serversOf(parsed),
-      embedded: { data_dir: (root === undefined ? parsed.database.embedded.data_dir : undefined) ?? join(directory, 'postgres') },
+      embedded: { data_dir: dataDirectory },
     },
     workers: { ...parsed.workers, threads: parsed.workers.threads ?? Math.max(2, availableParallelism()) },
   };
-  if (!isLoopback(config.server.bind_address) && !config.access.anonymous) {
+  refuseUnsafe(config);
+  return deepFreeze(config);
+}
+
+function accessOf({ access, identity }: Parsed, ownSecretFile: string): Config['access'] {
+  const { secret, secret_file: fromFile } = access.token;
+  if (secret !== undefined && fromFile !== undefined)
+    throw new ConfigurationError('access.token.secret: give one of access.token.secret and access.token.secret_file');
+  const hasIdentities = Object.keys(identity).length > 0 || access.htpasswd_file !== undefined;
+  return { ...access, hasIdentities, token: { ...access.token, secret: secret ?? fromFile, ownSecretFile } };
+}
+
+/** Nothing is open by accident, and nodes that share a registry share the keys of its tokens. */
+function refuseUnsafe({ server, access, database }: Config): void {
+  if (!isLoopback(server.bind_address) && !access.hasIdentities && !access.anonymous) {
     throw new ConfigurationError(
-      `server.bind_address: ${config.server.bind_address} is not a loopback address; a registry that anybody may write to needs access.anonymous: true`,
+      `server.bind_address: ${server.bind_address} is not a loopback address; it needs identities (identity, access.htpasswd_file), or access.anonymous: true where anybody may write`,
     );
   }
-  return deepFreeze(config);
+  const { secret, key_file: keyFile } = access.token;
+  if (
+    access.hasIdentities &&
+    access.challenge === 'bearer' &&
+    database.servers.length > 0 &&
+    secret === undefined &&
+    keyFile === undefined
+  ) {
+    throw new ConfigurationError(
+      'access.token.secret: nodes that share a database share the keys of their tokens: give all of them the same access.token.secret, secret_file or key_file, or set access.challenge: basic',
+    );
+  }
 }
 
 /** What `-s` says, else what the file configures. */

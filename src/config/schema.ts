@@ -2,81 +2,30 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Every setting with its default, and what a value must be. */
-import { accessSync, constants, readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { z } from 'zod';
-import { isNetwork } from '../http/client-address.js';
+import { access, externalUrl, identities, policies } from './access-schema.js';
+import {
+  KiB,
+  MiB,
+  atLeast,
+  duration,
+  durationOrNever,
+  flag,
+  integer,
+  network,
+  origin,
+  path,
+  ratio,
+  readableFile,
+  secretFile,
+  siteUrl,
+  size,
+} from './values.js';
 
-const KiB = 1024;
-const MiB = 1024 * KiB;
-
-const sizeUnits: Record<string, number> = {
-  '': 1,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  TB: 1e12,
-  KIB: KiB,
-  MIB: MiB,
-  GIB: 1024 * MiB,
-  TIB: 1024 * 1024 * MiB,
-};
-const durationUnits: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** `4MiB`, `500 KB`, or a number of bytes. */
-const size = z.unknown().transform((value, context) => {
-  const match = /^(\d+(?:\.\d+)?)\s*([KMGT]i?B)?$/i.exec(String(value));
-  const bytes = match === null ? Number.NaN : Math.round(Number(match[1]) * (sizeUnits[(match[2] ?? '').toUpperCase()] ?? Number.NaN));
-  if (!Number.isSafeInteger(bytes)) context.addIssue('expected a size such as 4MiB, or a number of bytes');
-  return bytes;
-});
-
-/** `30s`, `24h`; in milliseconds. */
-const duration = z.unknown().transform((value, context) => {
-  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/.exec(typeof value === 'string' ? value : '');
-  if (match === null) context.addIssue('expected a duration such as 30s, 5m or 24h');
-  return match === null ? Number.NaN : Math.round(Number(match[1]) * (durationUnits[match[2] ?? ''] ?? Number.NaN));
-});
-
-/** Also from text, since `${PORT}` is text. */
-const integer = (minimum: number, maximum: number) =>
-  z.unknown().transform((value, context) => {
-    const number = typeof value === 'number' || (typeof value === 'string' && /^\d{1,15}$/.test(value)) ? Number(value) : Number.NaN;
-    if (!Number.isSafeInteger(number) || number < minimum || number > maximum) {
-      context.addIssue(`expected a whole number from ${minimum} to ${maximum}`);
-    }
-    return number;
-  });
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
 /** Shorter, and what a client was told an hour ago could be gone. */
 const shortestDelayMs = 2 * hourMs;
-/** `never` is Infinity. */
-const durationOrNever = z.unknown().transform((value, context) => {
-  if (value === 'never') return Infinity;
-  const parsed = duration.safeParse(value);
-  if (!parsed.success) context.addIssue('expected a duration such as 24h or 7d, or never');
-  return parsed.data ?? Number.NaN;
-});
-const flag = z.unknown().transform((value, context) => {
-  if (![true, false, 'true', 'false'].includes(value as string | boolean)) context.addIssue('expected true or false');
-  return value === true || value === 'true';
-});
-const ratio = z.unknown().transform((value, context) => {
-  const number = typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
-  if (typeof number !== 'number' || !(number >= 0 && number <= 1)) context.addIssue('expected a number from 0 to 1');
-  return Number(number);
-});
-const network = z.string().refine(isNetwork, 'expected an address, or a network such as 10.0.0.0/8');
-const origin = z.string().regex(/^(\*|https?:\/\/[^/\s]+)$/, 'expected an origin such as https://ui.example, or *');
-
-const path = z
-  .string()
-  .min(1)
-  .transform((value) => resolve(value));
-
-const atLeast = (minimumBytes: number, text: string) =>
-  size.refine((bytes) => Number.isNaN(bytes) || bytes >= minimumBytes, `expected at least ${text}`);
 
 /** What keeps a manifest that no tag points at. */
 const lifetimes = { untagged_after: durationOrNever, undo_window: duration, keep_pulled: duration };
@@ -106,7 +55,6 @@ const gc = z
   })
   .prefault({});
 
-const readableFile = path.refine(isReadable, 'the file cannot be read');
 const tls = z.strictObject({ server_certificate_bundle: readableFile, server_private_key: readableFile });
 
 /** A collector's address alone means the place where the protocol takes traces. */
@@ -115,15 +63,14 @@ function withTracesPath(endpoint: string): string {
   return url.pathname === '/' ? new URL('/v1/traces', url).href : endpoint;
 }
 
-const url = z.string().regex(/^https?:\/\/[^/?#\s]+\/?$/, 'expected http://… or https://…, without a path');
 const secret = z.string().min(1);
 
 /** What an S3 server, and which bucket of it, is known by. */
 const s3 = z.strictObject({
   bucket: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{2,62}$/, "expected a bucket's name"),
   region: z.string().min(1).optional(),
-  endpoint: url.optional(),
-  public_endpoint: url.optional(),
+  endpoint: siteUrl.optional(),
+  public_endpoint: siteUrl.optional(),
   prefix: z
     .string()
     .regex(/^([A-Za-z0-9_.-]+\/)*([A-Za-z0-9_.-]+)?$/, 'expected segments of letters, digits and - _ . with slashes between')
@@ -152,30 +99,11 @@ const s3 = z.strictObject({
   delete_objects_checksum: z.enum(['crc32', 'md5']).default('crc32'),
 });
 
-function isReadable(file: string): boolean {
-  try {
-    accessSync(file, constants.R_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** As libpq has it; `pg` understands the parameters sslmode, sslrootcert, sslcert and sslkey. */
 const databaseUrl = z
   .string()
   .regex(/^postgres(ql)?:\/\//, 'expected postgres://…')
   .refine((value) => URL.canParse(value), 'expected postgres://…');
-
-/** A file that holds a secret; its text without the white space around it. */
-const secretFile = path.transform((file, context) => {
-  try {
-    return readFileSync(file, 'utf8').trim();
-  } catch {
-    context.addIssue('the file cannot be read');
-    return z.NEVER;
-  }
-});
 
 export const schema = z.strictObject({
   server: z
@@ -193,6 +121,7 @@ export const schema = z.strictObject({
       allowed_origins: z.preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(origin)).default([]),
       trusted_proxies: z.preprocess((value) => (typeof value === 'string' ? [value] : value), z.array(network)).default([]),
       metrics: z.strictObject({ bind_address: z.string().min(1).default('127.0.0.1'), port: integer(0, 65_535).optional() }).prefault({}),
+      external_url: externalUrl,
       tls: tls.optional(),
     })
     .prefault({}),
@@ -234,7 +163,9 @@ export const schema = z.strictObject({
     })
     .prefault({}),
   delete: z.strictObject({ enabled: flag.default(true) }).prefault({}),
-  access: z.strictObject({ anonymous: flag.default(false) }).prefault({}),
+  access,
+  identity: identities,
+  repository: policies,
   workers: z
     .strictObject({ threads: integer(1, 256).optional(), hash: z.enum(['auto', 'native', 'hash-wasm']).default('auto') })
     .prefault({}),

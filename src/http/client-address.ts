@@ -14,17 +14,10 @@ export type ClientAddress = (request: Pick<Request, 'remoteAddress' | 'header'>)
  */
 export function clientAddressBehind(trusted: readonly string[]): ClientAddress {
   if (trusted.length === 0) return (request) => request.remoteAddress;
-  const list = new BlockList();
-  for (const network of trusted) {
-    const [address = '', bits] = network.split('/');
-    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
-    if (bits === undefined) list.addAddress(address, family);
-    else list.addSubnet(address, Number(bits), family);
-  }
-  const isTrusted = (address: string): boolean => list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
+  const isTrusted = addressesIn(trusted);
   return (request) => {
     const { remoteAddress } = request;
-    if (remoteAddress === '' || !isTrusted(remoteAddress)) return remoteAddress;
+    if (!isTrusted(remoteAddress)) return remoteAddress;
     let client = remoteAddress;
     for (const entry of (request.header('x-forwarded-for') ?? '').split(',').toReversed()) {
       const address = plainAddress(withoutPort(entry.trim()));
@@ -34,6 +27,18 @@ export function clientAddressBehind(trusted: readonly string[]): ClientAddress {
     }
     return client;
   };
+}
+
+/** Whether an address is one of these, or lies in one of these networks. */
+export function addressesIn(networks: readonly string[]): (address: string) => boolean {
+  const list = new BlockList();
+  for (const network of networks) {
+    const [address = '', bits] = network.split('/');
+    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
+    if (bits === undefined) list.addAddress(address, family);
+    else list.addSubnet(address, Number(bits), family);
+  }
+  return (address) => isIP(address) !== 0 && list.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4');
 }
 
 /** Some proxies append the port: `192.0.2.1:4711`, `[2001:db8::1]:4711`. */

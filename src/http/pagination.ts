@@ -38,6 +38,26 @@ export function pageOf(
   return { elements: shown, headers: nextLink(path, { n: String(page.limit), last: shown.at(-1) ?? '' }) };
 }
 
+/** Reads on until it has one more than the page holds of what may be seen, or there is no more; undefined where the list is none. */
+export async function listVisible(
+  list: (last: string, limit: number) => Promise<readonly string[] | undefined>,
+  { last, limit }: Page,
+  isVisible: ((element: string) => boolean) | undefined,
+): Promise<readonly string[] | undefined> {
+  if (isVisible === undefined) return list(last, limit + 1);
+  const visible: string[] = [];
+  for (let after = last; ;) {
+    const elements = await list(after, listedAtOnce);
+    if (elements === undefined) return undefined;
+    visible.push(...elements.filter(isVisible));
+    if (visible.length > limit || elements.length < listedAtOnce) return visible;
+    after = elements.at(-1) ?? '';
+  }
+}
+
+/** Policies are asked about each of them before other requests have their turn: some milliseconds. */
+const listedAtOnce = 1_000;
+
 /** RFC 8288, relative, so that it holds behind any proxy. */
 export function nextLink(path: string, query: Record<string, string>): Record<string, string> {
   return { Link: `<${path}?${new URLSearchParams(query).toString()}>; rel="next"` };

@@ -13,6 +13,9 @@ export type Resource =
   | { readonly kind: 'livez' }
   | { readonly kind: 'readyz' }
   | { readonly kind: 'metrics' }
+  | { readonly kind: 'token' }
+  | { readonly kind: 'explain' }
+  | { readonly kind: 'revoke' }
   | { readonly kind: 'blob'; readonly repository: RepositoryName; readonly digest: Digest }
   | { readonly kind: 'uploads'; readonly repository: RepositoryName }
   | { readonly kind: 'session'; readonly repository: RepositoryName; readonly id: string }
@@ -30,6 +33,9 @@ const fixed: Record<string, Resource> = {
   '/livez': { kind: 'livez' },
   '/readyz': { kind: 'readyz' },
   '/metrics': { kind: 'metrics' },
+  '/token': { kind: 'token' },
+  '/api/v1/policy/explain': { kind: 'explain' },
+  '/api/v1/tokens/revoke': { kind: 'revoke' },
 };
 
 /**

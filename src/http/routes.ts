@@ -1,6 +1,12 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import type { Action } from '../access/actions.js';
+import { anybody, type Caller } from '../access/caller.js';
+import { postExplain } from '../access/explain.js';
+import type { Access } from '../access/open-access.js';
+import { postRevoke } from '../access/revoke.js';
+import { getToken, postToken, type TokenService } from '../access/token-endpoint.js';
 import { deleteBlob, getBlob, type BlobReads } from '../blob/handlers.js';
 import type { Availability } from '../database/availability.js';
 import { DatabaseAway, unavailable } from '../database/failures.js';
@@ -15,7 +21,6 @@ import { deleteSession, getSession, patchSession, postSession, putSession } from
 import type { Uploads } from '../upload/upload-sessions.js';
 import { BodyAborted, type Handler, type Headers, type Reply, type Request } from './contract.js';
 import { corsHeaders, preflight, refuseCrossSite } from './cross-origin.js';
-import { requireDirectLoopback } from './direct-loopback.js';
 import { getBase, getLivez, getReadyz, type Health } from './health.js';
 import { parsePath, type Resource } from './path.js';
 
@@ -26,6 +31,7 @@ export interface Registry {
   readonly undo: RestoreParts;
   readonly health: Health;
   readonly availability: Pick<Availability, 'degraded' | 'reason'>;
+  readonly access: Omit<Access, 'close'>;
   readonly metrics: Handler;
   readonly deleteEnabled: boolean;
   readonly allowedOrigins: ReadonlySet<string>;
@@ -33,44 +39,64 @@ export interface Registry {
   onFailure(error: unknown, request: Request): void;
 }
 
-type Endpoint<Kind extends Resource['kind']> = (
+type Handle<Kind extends Resource['kind']> = (
   registry: Registry,
   request: Request,
   path: Extract<Resource, { kind: Kind }>,
   query: URLSearchParams,
+  caller: Caller,
 ) => Promise<Reply> | Reply;
 
-type AnyEndpoint = (registry: Registry, request: Request, path: Resource, query: URLSearchParams) => Promise<Reply> | Reply;
+/** What must be allowed before the handler is called, and the handler. `open` are the few that everybody may ask. */
+type Endpoint<Kind extends Resource['kind']> = readonly [action: Action | 'open', handle: Handle<Kind>];
+
+type AnyEndpoint = readonly [
+  action: Action | 'open',
+  handle: (registry: Registry, request: Request, path: Resource, query: URLSearchParams, caller: Caller) => Promise<Reply> | Reply,
+];
 
 /** One line per endpoint; a HEAD is a GET whose body the engine does not send. */
-const endpoints: { readonly [Kind in Resource['kind']]: Readonly<Record<string, Endpoint<Kind>>> } = {
-  livez: { GET: getLivez },
-  readyz: { GET: ({ health }) => getReadyz(health) },
-  metrics: { GET: ({ metrics }, request) => metrics(request) },
-  base: { GET: getBase }, // end-1
+export const endpoints: { readonly [Kind in Resource['kind']]: Readonly<Record<string, Endpoint<Kind>>> } = {
+  livez: { GET: ['open', getLivez] },
+  readyz: { GET: ['open', ({ health }) => getReadyz(health)] },
+  token: {
+    GET: ['open', ({ access }, request, _path, query) => getToken(tokensOf(access), request, query)],
+    POST: ['open', ({ access }, request) => postToken(tokensOf(access), request)],
+  },
+  metrics: { GET: ['admin', ({ metrics }, request) => metrics(request)] },
+  explain: { POST: ['admin', ({ access }, request) => postExplain(access.explainer, request)] },
+  revoke: { POST: ['admin', ({ access }, request) => postRevoke(access.tokens?.revocations, request)] },
+  base: { GET: ['get-api-version', getBase] }, // end-1
   blob: {
-    GET: ({ blobs }, request, path) => getBlob(blobs, request, path), // end-2
-    DELETE: ({ uploads }, request, path) => deleteBlob(uploads.journal, request, path), // end-10
+    GET: ['get-blob', ({ blobs }, request, path) => getBlob(blobs, request, path)], // end-2
+    DELETE: ['delete-blob', ({ uploads }, request, path) => deleteBlob(uploads.journal, request, path)], // end-10
   },
   manifest: {
-    GET: ({ manifests }, request, path) => getManifest(manifests, request, path), // end-3
-    PUT: ({ manifests }, request, path, query) => putManifest(manifests, request, path, query), // end-7
-    DELETE: ({ manifests }, request, path) => deleteManifest(manifests, request, path), // end-9
+    GET: ['get-manifest', ({ manifests }, request, path) => getManifest(manifests, request, path)], // end-3
+    PUT: ['put-manifest', ({ manifests }, request, path, query, caller) => putManifest(manifests, request, path, query, caller)], // end-7
+    DELETE: ['delete-manifest', ({ manifests }, request, path) => deleteManifest(manifests, request, path)], // end-9
   },
-  uploads: { POST: ({ uploads }, request, path, query) => postSession(uploads, request, path, query) }, // end-4, end-11
+  uploads: {
+    POST: ['put-blob', ({ uploads }, request, path, query, caller) => postSession(uploads, request, path, query, caller)], // end-4, end-11
+  },
   session: {
-    PATCH: ({ uploads }, request, path) => patchSession(uploads, request, path), // end-5
-    PUT: ({ uploads }, request, path, query) => putSession(uploads, request, path, query), // end-6
-    GET: ({ uploads }, request, path) => getSession(uploads, request, path), // end-13
-    DELETE: ({ uploads }, request, path) => deleteSession(uploads, request, path), // end-14
+    PATCH: ['put-blob', ({ uploads }, request, path, _query, caller) => patchSession(uploads, request, path, caller)], // end-5
+    PUT: ['put-blob', ({ uploads }, request, path, query, caller) => putSession(uploads, request, path, query, caller)], // end-6
+    GET: ['put-blob', ({ uploads }, request, path, _query, caller) => getSession(uploads, request, path, caller)], // end-13
+    DELETE: ['put-blob', ({ uploads }, request, path, _query, caller) => deleteSession(uploads, request, path, caller)], // end-14
   },
-  tags: { GET: ({ manifests }, request, path, query) => getTags(manifests, request, path, query) }, // end-8
-  referrers: { GET: ({ manifests }, request, path, query) => getReferrers(manifests, request, path, query) }, // end-12
-  catalog: { GET: ({ manifests }, request, path, query) => getCatalog(manifests, request, path, query) },
-  'tag-history': { GET: ({ undo }, request, path, query) => getTagHistory(undo, request, path, query) },
-  'tag-restore': { POST: ({ undo }, request, path) => postTagRestore(undo, request, path) },
-  'manifest-restore': { POST: ({ undo }, request, path) => postManifestRestore(undo, request, path) },
+  tags: { GET: ['list-tags', ({ manifests }, request, path, query, caller) => getTags(manifests, request, path, query, caller)] }, // end-8
+  referrers: { GET: ['get-referrers', ({ manifests }, request, path, query) => getReferrers(manifests, request, path, query)] }, // end-12
+  catalog: { GET: ['list-catalog', ({ manifests }, request, path, query, caller) => getCatalog(manifests, request, path, query, caller)] },
+  'tag-history': { GET: ['admin', ({ undo }, request, path, query) => getTagHistory(undo, request, path, query)] },
+  'tag-restore': { POST: ['admin', ({ undo }, request, path, _query, caller) => postTagRestore(undo, request, path, caller)] },
+  'manifest-restore': { POST: ['admin', ({ undo }, request, path, _query, caller) => postManifestRestore(undo, request, path, caller)] },
 };
+
+function tokensOf({ tokens }: Registry['access']): TokenService {
+  if (tokens === undefined) throw new RegistryError('NOT_FOUND', 'there are no tokens here');
+  return tokens;
+}
 
 /** The handler that both engines call. Whatever happens inside, it answers. */
 export function createHandler(registry: Registry): Handler {
@@ -96,7 +122,6 @@ function dispatch(registry: Registry, request: Request): Promise<Reply> | Reply 
   refuseCrossSite(request, registry.allowedOrigins);
   const path = parsePath(request.path);
   request.resource = path;
-  if (forOperators.has(path.kind)) requireDirectLoopback(request);
   // The path's kind chose the line, so the path is of the kind that the line takes.
   const methods = endpoints[path.kind] as Readonly<Record<string, AnyEndpoint>>;
   const endpoint = methods[request.method === 'HEAD' ? 'GET' : request.method];
@@ -105,23 +130,29 @@ function dispatch(registry: Registry, request: Request): Promise<Reply> | Reply 
       headers: { Allow: allowed(methods) },
     });
   }
-  if (request.method === 'DELETE' && !registry.deleteEnabled && path.kind !== 'session') {
-    const { DELETE: _disabled, ...enabled } = methods;
-    throw new RegistryError('UNSUPPORTED', 'deletion is disabled (delete.enabled)', { headers: { Allow: allowed(enabled) } });
-  }
-  if (registry.availability.degraded && needsDatabase(request, path)) {
-    throw unavailable(
-      'nothing can be pushed, deleted or restored at the moment; pulls go on',
-      new DatabaseAway(registry.availability.reason ?? ''),
-    );
-  }
-  return endpoint(registry, request, path, request.query === '' ? noQuery : new URLSearchParams(request.query));
+  const [action, handle] = endpoint;
+  const go = (caller: Caller): Promise<Reply> | Reply => {
+    refuseForNow(registry, request, path, methods);
+    return handle(registry, request, path, request.query === '' ? noQuery : new URLSearchParams(request.query), caller);
+  };
+  const admitted = action === 'open' ? anybody : registry.access.gate.admit(request, action, path);
+  return admitted instanceof Promise ? admitted.then(go) : go(admitted);
 }
 
-const forOperators: ReadonlySet<Resource['kind']> = new Set(['tag-history', 'tag-restore', 'manifest-restore']);
+/** Throws for what nobody may do, or can do at the moment. */
+function refuseForNow({ deleteEnabled, availability }: Registry, request: Request, path: Resource, methods: object): void {
+  if (request.method === 'DELETE' && !deleteEnabled && path.kind !== 'session') {
+    const { DELETE: _disabled, ...enabled } = methods as Record<string, unknown>;
+    throw new RegistryError('UNSUPPORTED', 'deletion is disabled (delete.enabled)', { headers: { Allow: allowed(enabled) } });
+  }
+  if (availability.degraded && needsDatabase(request, path)) {
+    throw unavailable('nothing can be pushed, deleted or restored at the moment; pulls go on', new DatabaseAway(availability.reason ?? ''));
+  }
+}
 
-/** Everything but pulls: also where an upload stands, and what a tag was, is known to the database alone. */
+/** Everything but pulls and what leads to them: also where an upload stands, and what a tag was, is known to the database alone. */
 function needsDatabase({ method }: Request, { kind }: Resource): boolean {
+  if (kind === 'token' || kind === 'explain' || kind === 'revoke') return false;
   return kind === 'session' || kind === 'tag-history' || (method !== 'GET' && method !== 'HEAD');
 }
 

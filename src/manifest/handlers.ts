@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import type { Caller } from '../access/caller.js';
 import { isNotModified } from '../http/conditional.js';
 import { BodyTooLarge, type Headers, type Reply, type Request } from '../http/contract.js';
 import { writeEntries, type Journal } from '../journal/write-entries.js';
@@ -62,9 +63,12 @@ export async function putManifest(
   request: Request,
   { repository, reference }: ManifestPath,
   query: URLSearchParams,
+  caller: Caller,
 ): Promise<Reply> {
   const { limits, hasher, journal, receiving } = parts;
   const tags = tagsOf(reference, query);
+  const refused = tags.find((tag) => !caller.may('put-manifest', repository, { tag }));
+  if (refused !== undefined) throw new RegistryError('DENIED', 'access to this is denied', { detail: refused });
   const bytes = await limited(request, limits.maxSizeBytes, receiving);
   const digest = digestOf(hasher, reference.digest === undefined ? 'sha256' : algorithmOf(reference.digest), bytes);
   if (reference.digest !== undefined && reference.digest !== digest) {

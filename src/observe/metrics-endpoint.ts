@@ -1,25 +1,18 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-/** Where the metrics are read: on a port of their own, or else on the registry's port by whoever sits on this machine. */
+/** Where the metrics are read: on a port of their own, or else on the registry's port by whoever may administrate it. */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Reply, Request } from '../http/contract.js';
-import { isDirectFromLoopback } from '../http/direct-loopback.js';
 import { RegistryError } from '../oci/errors.js';
 import { contentTypes, formFor } from './exposition.js';
 import type { Metrics } from './metrics.js';
 
 const metricsPath = '/metrics';
 
-/**
- * GET /metrics on the registry's own port, when there is no other for it. Metrics tell what is going on, and anybody may use this port: so they are for processes of this
- * machine, and not for those that ask on behalf of others.
- */
+/** GET /metrics on the registry's own port, when there is no other for it. */
 export async function getMetrics(metrics: Metrics, request: Request): Promise<Reply> {
-  if (!isDirectFromLoopback(request)) {
-    throw new RegistryError('DENIED', 'metrics are for this machine only, unless they have a port of their own (server.metrics.port)');
-  }
   const form = formFor(request.header('accept'));
   return { status: 200, headers: { 'Content-Type': contentTypes[form] }, body: await metrics.text(form) };
 }

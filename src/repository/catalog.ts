@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import type { Caller } from '../access/caller.js';
 import type { Reply, Request } from '../http/contract.js';
-import { pageOf, parsePage } from '../http/pagination.js';
+import { listVisible, pageOf, parsePage } from '../http/pagination.js';
 import type { MetadataReads } from '../reads/metadata-reads.js';
 
 /** GET /v2/_catalog, with ?n= and ?last=: not in the specification, but what `repo ls` and browsers ask. Repositories in the order of their bytes. */
@@ -11,9 +12,10 @@ export async function getCatalog(
   _request: Request,
   _path: unknown,
   query: URLSearchParams,
+  caller: Caller,
 ): Promise<Reply> {
   const page = parsePage(query);
-  const repositories = await reads.listRepositories(page.last, page.limit + 1);
+  const repositories = (await listVisible((last, limit) => reads.listRepositories(last, limit), page, caller.catalogFilter())) ?? [];
   const { elements, headers } = pageOf(repositories, page, '/v2/_catalog');
   return { status: 200, headers: { 'Content-Type': 'application/json', ...headers }, body: JSON.stringify({ repositories: elements }) };
 }

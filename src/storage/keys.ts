@@ -14,6 +14,8 @@
  *     …/<seq>.deleted                                                           a deletion is an entry of _blobs, _manifests and _tags; a tag's has
  *                                                                               the body {at, by}, or none where that was not known
  *     uploads/<session>/<offset>-<uuid>                                         the tail of an upload that is too small for a part
+ *     access/keys/<ms>-<random>                                                 a signing key of tokens, encrypted
+ *     access/revoked/<ms>-<identity as hex>                                     what this identity was given until then does not count any more
  *     cluster/owner                                                             which cluster's store this is
  *     cluster/claims/<cluster>                                                  for a moment: who is about to write the owner
  *     cluster/generations/<seq>                                                 which database it went with from then on; the generation counts as a sequence
@@ -41,6 +43,8 @@ export const highWaterPrefix = 'cluster/high-water/';
 export const blocksPrefix = 'cluster/blocks/';
 export const damagePrefix = 'cluster/damaged/';
 export const repositoriesPrefix = 'repositories/';
+export const signingKeysPrefix = 'access/keys/';
+export const revocationsPrefix = 'access/revoked/';
 
 /** Under one of the prefixes of `cluster/` that count: the highest lists first. */
 export function countedKey(prefix: string, count: bigint): string {

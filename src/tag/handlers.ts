@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import type { Caller } from '../access/caller.js';
 import type { Reply, Request } from '../http/contract.js';
-import { pageOf, parsePage } from '../http/pagination.js';
+import { listVisible, pageOf, parsePage } from '../http/pagination.js';
 import { RegistryError } from '../oci/errors.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { MetadataReads } from '../reads/metadata-reads.js';
@@ -13,9 +14,10 @@ export async function getTags(
   _request: Request,
   { repository }: { readonly repository: RepositoryName },
   query: URLSearchParams,
+  caller: Caller,
 ): Promise<Reply> {
   const page = parsePage(query);
-  const tags = await reads.listTags(repository, page.last, page.limit + 1);
+  const tags = await listVisible((last, limit) => reads.listTags(repository, last, limit), page, caller.tagFilter(repository));
   if (tags === undefined) throw new RegistryError('NAME_UNKNOWN', 'repository unknown', { detail: repository });
   const { elements, headers } = pageOf(tags, page, `/v2/${repository}/tags/list`);
   return {

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import type { Caller } from '../access/caller.js';
 import { BodyTooLarge, type Reply, type Request } from '../http/contract.js';
 import { nextLink, parsePage } from '../http/pagination.js';
 import { findDigest, type Digest } from '../oci/digest.js';
@@ -15,8 +16,8 @@ const json = { 'Content-Type': 'application/json' };
 /** A page without `n`. */
 const changesPerPage = 100;
 const mostChanges = 1000;
-/** Who restores: nobody has a name yet, and only this machine may ask. */
-const by = 'loopback';
+/** Who restores where nobody has a name. */
+const operator = 'loopback';
 const mostBodyBytes = 64 * 1024;
 
 interface TagPath {
@@ -46,9 +47,9 @@ export async function getTagHistory(
 }
 
 /** POST /api/v1/repositories/<name>/tags/<tag>/restore: `{"to": <digest>}`, `{"at": <time>}`, or nothing for what the tag pointed at before. */
-export async function postTagRestore(parts: RestoreParts, request: Request, { repository, tag }: TagPath): Promise<Reply> {
+export async function postTagRestore(parts: RestoreParts, request: Request, { repository, tag }: TagPath, caller: Caller): Promise<Reply> {
   const body = await readObject(request, ['to', 'at']);
-  const { digest, before, restored, missing } = await restoreTag(parts, repository, tag, targetOf(body), by);
+  const { digest, before, restored, missing } = await restoreTag(parts, repository, tag, targetOf(body), caller.id || operator);
   return { status: 200, headers: json, body: JSON.stringify({ repository, tag, digest, before: before ?? null, restored, missing }) };
 }
 
@@ -57,10 +58,11 @@ export async function postManifestRestore(
   parts: RestoreParts,
   request: Request,
   { repository, digest }: { readonly repository: RepositoryName; readonly digest: Digest },
+  caller: Caller,
 ): Promise<Reply> {
   const { tags: withTags = true } = await readObject(request, ['tags']);
   if (typeof withTags !== 'boolean') throw badRequest('tags must be true or false');
-  const { restored, tags, missing } = await restoreManifest(parts, repository, digest, withTags, by);
+  const { restored, tags, missing } = await restoreManifest(parts, repository, digest, withTags, caller.id || operator);
   return { status: 200, headers: json, body: JSON.stringify({ repository, digest, restored, tags, missing }) };
 }
 

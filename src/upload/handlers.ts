@@ -5,7 +5,9 @@ import type { Reply, Request } from '../http/contract.js';
 import { algorithmOf, isDigestAlgorithm, parseDigest, type Digest, type DigestAlgorithm } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
 import { findRepositoryName, type RepositoryName } from '../oci/repository-name.js';
+import type { Caller } from '../access/caller.js';
 import { mountBlob } from '../blob/link-blob.js';
+import { listRepositoriesOf } from '../blob/link-queries.js';
 import { parseContentRange } from '../http/byte-range.js';
 import { cancelSession } from './session-queries.js';
 import {
@@ -32,27 +34,29 @@ export async function postSession(
   request: Request,
   { repository }: { repository: RepositoryName },
   query: URLSearchParams,
+  caller: Caller,
 ): Promise<Reply> {
   const mount = query.get('mount');
   if (mount !== null) {
     const digest = parseDigest(mount);
-    if (await mountBlob(uploads.journal, repository, digest, mountSource(query.get('from')))) return blobCreated(repository, digest);
-    // What cannot be mounted is uploaded.
-    return sessionOpened(repository, await openSession(uploads, repository, algorithmOf(digest)));
+    const from = await mountSources(uploads, caller, repository, digest, mountSource(query.get('from')));
+    if (from !== 'refused' && (await mountBlob(uploads.journal, repository, digest, from))) return blobCreated(repository, digest);
+    // What cannot be mounted, or may not be, is uploaded.
+    return sessionOpened(repository, await openSession(uploads, repository, algorithmOf(digest), caller.id));
   }
   const digestText = query.get('digest');
   if (digestText !== null) {
     const digest = parseDigest(digestText);
-    const upload = await beginUpload(uploads, repository, algorithmOf(digest), request.body);
+    const upload = await beginUpload(uploads, repository, algorithmOf(digest), request.body, caller.id);
     await upload.finish(digest);
     return blobCreated(repository, digest);
   }
-  return sessionOpened(repository, await openSession(uploads, repository, algorithmAsked(query)));
+  return sessionOpened(repository, await openSession(uploads, repository, algorithmAsked(query), caller.id));
 }
 
 /** end-5: PATCH <location>. A chunk, or a stream of unknown length. */
-export async function patchSession(uploads: Uploads, request: Request, { repository, id }: SessionPath): Promise<Reply> {
-  const upload = await resumeUpload(uploads, repository, checkId(id), startOf(request), request.body);
+export async function patchSession(uploads: Uploads, request: Request, { repository, id }: SessionPath, caller: Caller): Promise<Reply> {
+  const upload = await resumeUpload(uploads, { repository, id: checkId(id), owner: caller.id }, startOf(request), request.body);
   const received = await upload.suspend();
   return { status: 202, headers: sessionHeaders(repository, id, received) };
 }
@@ -63,23 +67,28 @@ export async function putSession(
   request: Request,
   { repository, id }: SessionPath,
   query: URLSearchParams,
+  caller: Caller,
 ): Promise<Reply> {
   const digestText = query.get('digest');
   if (digestText === null) throw new RegistryError('DIGEST_INVALID', 'the digest parameter is missing');
   const digest = parseDigest(digestText);
-  const upload = await resumeUpload(uploads, repository, checkId(id), startOf(request), request.body);
+  const upload = await resumeUpload(uploads, { repository, id: checkId(id), owner: caller.id }, startOf(request), request.body);
   await upload.finish(digest);
   return blobCreated(repository, digest);
 }
 
 /** end-13: GET <location>. Where the upload stands. */
-export async function getSession(uploads: Uploads, _request: Request, { repository, id }: SessionPath): Promise<Reply> {
-  return { status: 204, headers: sessionHeaders(repository, id, await sessionBytes(uploads, repository, checkId(id))) };
+export async function getSession(uploads: Uploads, _request: Request, { repository, id }: SessionPath, caller: Caller): Promise<Reply> {
+  return {
+    status: 204,
+    headers: sessionHeaders(repository, id, await sessionBytes(uploads, { repository, id: checkId(id), owner: caller.id })),
+  };
 }
 
 /** end-14: DELETE <location>. */
-export async function deleteSession(uploads: Uploads, _request: Request, { repository, id }: SessionPath): Promise<Reply> {
-  if (!(await cancelSession(uploads.journal.writes, uploads.journal.node.id, checkId(id), repository))) throw uploadUnknown(id);
+export async function deleteSession(uploads: Uploads, _request: Request, { repository, id }: SessionPath, caller: Caller): Promise<Reply> {
+  if (!(await cancelSession(uploads.journal.writes, uploads.journal.node.id, { repository, id: checkId(id), owner: caller.id })))
+    throw uploadUnknown(id);
   return { status: 204 };
 }
 
@@ -94,6 +103,24 @@ function mountSource(from: string | null): RepositoryName[] | undefined {
   const repository = findRepositoryName(from);
   return repository === undefined ? [] : [repository];
 }
+
+/** Those that the caller may read from; undefined: any that has it. Where that is none, not even what the repository has already is told. */
+async function mountSources(
+  { journal }: Uploads,
+  caller: Caller,
+  repository: RepositoryName,
+  digest: Digest,
+  asked: readonly RepositoryName[] | undefined,
+): Promise<readonly RepositoryName[] | 'refused' | undefined> {
+  if (caller.isUnlimited) return asked;
+  if (!caller.may('mount-blob', repository, { digest })) return 'refused';
+  const sources = asked ?? (await listRepositoriesOf(journal.writes, digest, mostSources));
+  const readable = sources.filter((source) => caller.may('get-blob', source, { digest }));
+  return readable.length === 0 ? 'refused' : readable;
+}
+
+/** A layer that more repositories have than this is uploaded again where none of the first ones may be read. */
+const mostSources = 1_000;
 
 function algorithmAsked(query: URLSearchParams): DigestAlgorithm {
   const asked = query.get('digest-algorithm') ?? 'sha256';

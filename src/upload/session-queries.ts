@@ -14,21 +14,30 @@ export interface NewSession {
   readonly repository: RepositoryName;
   readonly dataUuid: string;
   readonly algorithm: DigestAlgorithm;
+  /** The identity that may go on with it; empty for anonymous. */
+  readonly owner: string;
+}
+
+/** A session as a client names it: it is there for its own repository and its own owner only. */
+export interface SessionName {
+  readonly id: string;
+  readonly repository: RepositoryName;
+  readonly owner: string;
 }
 
 /** With `held`, the session begins with its writer's lease (revision 1). */
 export async function insertSession(
   queryer: Queryer,
   node: string,
-  { id, repository, dataUuid, algorithm }: NewSession,
+  { id, repository, dataUuid, algorithm, owner }: NewSession,
   held: boolean,
 ): Promise<void> {
   await queryer.query({
     name: 'insert-session',
     text: `WITH held AS (SELECT hold_node($1))
-           INSERT INTO upload_sessions (id, repository, data_uuid, algorithm, node, lease_until)
-           SELECT $2, $3, $4, $5, CASE WHEN $6 THEN $1::uuid END, CASE WHEN $6 THEN clock_timestamp() + $7::interval END FROM held`,
-    values: [node, id, repository, dataUuid, algorithm, held, lease],
+           INSERT INTO upload_sessions (id, repository, data_uuid, algorithm, node, lease_until, owner)
+           SELECT $2, $3, $4, $5, CASE WHEN $6 THEN $1::uuid END, CASE WHEN $6 THEN clock_timestamp() + $7::interval END, $8 FROM held`,
+    values: [node, id, repository, dataUuid, algorithm, held, lease, owner],
   });
 }
 
@@ -53,14 +62,13 @@ export interface AcquiredSession {
 export async function acquireSession(
   queryer: Queryer,
   node: string,
-  id: string,
-  repository: RepositoryName,
+  { id, repository, owner }: SessionName,
   start: number | undefined,
 ): Promise<AcquiredSession> {
   const { rows } = await queryer.query<AcquiredSession>({
     name: 'acquire-upload',
-    text: 'SELECT * FROM acquire_upload($1, $2, $3, $4, $5)',
-    values: [node, id, repository, start ?? null, lease],
+    text: 'SELECT * FROM acquire_upload($1, $2, owned_by($2, $3, $6), $4, $5)',
+    values: [node, id, repository, start ?? null, lease, owner],
   });
   return rows[0] as AcquiredSession;
 }
@@ -167,11 +175,11 @@ export async function endSession(queryer: Queryer, id: string, revision: bigint)
 }
 
 /** False when there is no such session. */
-export async function cancelSession(queryer: Queryer, node: string, id: string, repository: RepositoryName): Promise<boolean> {
+export async function cancelSession(queryer: Queryer, node: string, { id, repository, owner }: SessionName): Promise<boolean> {
   const { rows } = await queryer.query<{ cancelled: boolean }>({
     name: 'cancel-session',
-    text: 'SELECT cancel_session($1, $2, $3) AS cancelled',
-    values: [node, id, repository],
+    text: 'SELECT cancel_session($1, $2, owned_by($2, $3, $4)) AS cancelled',
+    values: [node, id, repository, owner],
   });
   return rows[0]?.cancelled === true;
 }
@@ -190,13 +198,12 @@ export async function hastenTrash(queryer: Queryer, dataKey: string): Promise<vo
 export async function findSessionBytes(
   queryer: Queryer,
   node: string,
-  id: string,
-  repository: RepositoryName,
+  { id, repository, owner }: SessionName,
 ): Promise<number | undefined> {
   const { rows } = await queryer.query<{ bytes: string | null }>({
     name: 'find-upload-bytes',
-    text: 'SELECT find_upload_bytes($1, $2, $3) AS bytes',
-    values: [node, id, repository],
+    text: 'SELECT find_upload_bytes($1, $2, owned_by($2, $3, $4)) AS bytes',
+    values: [node, id, repository, owner],
   });
   const bytes = rows[0]?.bytes ?? null;
   return bytes === null ? undefined : Number(bytes);

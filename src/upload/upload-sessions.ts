@@ -31,6 +31,7 @@ import {
   type AcquiredSession,
   type SavedState,
   type SessionHold,
+  type SessionName,
 } from './session-queries.js';
 import { mostTailBytes, UploadWriter, type TailObject, type UploadState } from './upload-writer.js';
 
@@ -49,10 +50,15 @@ const saveEveryMs = 10_000;
 const saveEveryBytes = 64 * 1024 * 1024;
 
 /** A session that other requests, here or on another node, can continue. */
-export async function openSession(uploads: Uploads, repository: RepositoryName, algorithm: DigestAlgorithm): Promise<string> {
+export async function openSession(
+  uploads: Uploads,
+  repository: RepositoryName,
+  algorithm: DigestAlgorithm,
+  owner: string,
+): Promise<string> {
   const id = randomUUID();
   await guarded(
-    insertSession(uploads.journal.writes, uploads.journal.node.id, { id, repository, dataUuid: randomUUID(), algorithm }, false),
+    insertSession(uploads.journal.writes, uploads.journal.node.id, { id, repository, dataUuid: randomUUID(), algorithm, owner }, false),
   );
   return id;
 }
@@ -63,9 +69,10 @@ export async function beginUpload(
   repository: RepositoryName,
   algorithm: DigestAlgorithm,
   body: RequestBody,
+  owner: string,
 ): Promise<ActiveUpload> {
   const session = { id: randomUUID(), repository, dataUuid: randomUUID(), algorithm, resumable: false };
-  await guarded(insertSession(uploads.journal.writes, uploads.journal.node.id, session, true));
+  await guarded(insertSession(uploads.journal.writes, uploads.journal.node.id, { ...session, owner }, true));
   return new ActiveUpload(uploads, { ...session, revision: 1n }, initialState(uploads, session.dataUuid, algorithm), nothingBegun, body);
 }
 
@@ -74,13 +81,13 @@ const nothingBegun: PartsSoFar = { begun: undefined, nextPart: 1 };
 /** Becomes the one writer of a session that stands at `start`. Throws BLOB_UPLOAD_UNKNOWN, or RANGE_INVALID (416) with where the session stands. */
 export async function resumeUpload(
   uploads: Uploads,
-  repository: RepositoryName,
-  id: string,
+  name: SessionName,
   start: number | undefined,
   body: RequestBody,
 ): Promise<ActiveUpload> {
   const { journal, hasher } = uploads;
-  const row = await guarded(acquireSession(journal.writes, journal.node.id, id, repository, start));
+  const { id, repository } = name;
+  const row = await guarded(acquireSession(journal.writes, journal.node.id, name, start));
   if (row.outcome === 'unknown') throw uploadUnknown(id);
   const received = Number(row.bytes_received);
   if (row.outcome === 'busy') throw outOfStep('another request is writing to this upload', repository, id, received);
@@ -119,9 +126,9 @@ async function dataOf(journal: Journal, hold: SessionHold, row: AcquiredSession,
 }
 
 /** Bytes received so far. Throws BLOB_UPLOAD_UNKNOWN. */
-export async function sessionBytes({ journal }: Uploads, repository: RepositoryName, id: string): Promise<number> {
-  const received = await guarded(findSessionBytes(journal.writes, journal.node.id, id, repository));
-  if (received === undefined) throw uploadUnknown(id);
+export async function sessionBytes({ journal }: Uploads, name: SessionName): Promise<number> {
+  const received = await guarded(findSessionBytes(journal.writes, journal.node.id, name));
+  if (received === undefined) throw uploadUnknown(name.id);
   return received;
 }
 

@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** Who a request comes from, by its Authorization header. */
+import type { Request } from '../http/contract.js';
+import type { Identity } from './identity.js';
+import type { Passwords } from './passwords.js';
+import type { Grant } from './scopes.js';
+
+export interface Authenticated {
+  readonly identity: Identity;
+  /** What a token is limited to; undefined for whoever proved the identity itself. */
+  readonly grants: readonly Grant[] | undefined;
+}
+
+/** The credentials are wrong, or nothing that we know. */
+export class InvalidCredentials extends Error {
+  readonly scheme: 'basic' | 'bearer';
+
+  constructor(scheme: 'basic' | 'bearer') {
+    super(scheme === 'basic' ? 'wrong username or password' : 'the token is not valid, or not any more');
+    this.scheme = scheme;
+  }
+}
+
+export interface TokenVerifier {
+  /** At once for a token that was seen before. Throws, or rejects with, InvalidCredentials. */
+  verify(token: string): Authenticated | Promise<Authenticated>;
+}
+
+export interface Authenticator {
+  /** Undefined when the request says nothing. Throws, or rejects with, InvalidCredentials. */
+  authenticate(request: Request): Authenticated | undefined | Promise<Authenticated>;
+}
+
+export function openAuthenticator(passwords: Passwords, tokens: TokenVerifier | undefined): Authenticator {
+  return {
+    authenticate(request) {
+      const header = request.header('authorization');
+      if (header === undefined) return undefined;
+      if (/^bearer /i.test(header)) {
+        if (tokens === undefined) throw new InvalidCredentials('bearer');
+        return tokens.verify(header.slice(7));
+      }
+      const basic = parseBasic(header);
+      if (basic === undefined) throw new InvalidCredentials('basic');
+      return passwords.logIn(basic.username, basic.password).then((login) => {
+        if (login === undefined) throw new InvalidCredentials('basic');
+        return { identity: login.identity, grants: undefined };
+      });
+    },
+  };
+}
+
+/** RFC 7617. */
+export function parseBasic(header: string): { readonly username: string; readonly password: string } | undefined {
+  const [, encoded] = /^basic +([A-Za-z0-9+/_=-]+)$/i.exec(header) ?? [];
+  if (encoded === undefined) return undefined;
+  const text = Buffer.from(encoded, 'base64').toString('utf8');
+  const colon = text.indexOf(':');
+  return colon < 0 ? undefined : { username: text.slice(0, colon), password: text.slice(colon + 1) };
+}

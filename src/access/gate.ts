@@ -1,0 +1,155 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** The one place that every request passes before its handler is called. */
+import type { ClientAddress } from '../http/client-address.js';
+import type { Request } from '../http/contract.js';
+import { isDirectFromLoopback, requireDirectLoopback } from '../http/direct-loopback.js';
+import type { Resource } from '../http/path.js';
+import { RegistryError } from '../oci/errors.js';
+import type { Action, RepositoryAction } from './actions.js';
+import { InvalidCredentials, type Authenticated, type Authenticator } from './authenticate.js';
+import type { Authorizer } from './authorize.js';
+import { anybody, type Caller } from './caller.js';
+import { unauthorized, type ChallengeSettings } from './challenge.js';
+import { anonymous, isAnonymous, type Identity } from './identity.js';
+import type { PolicyRequest } from './policy.js';
+import { covers, scopeFor, type Grant } from './scopes.js';
+
+export interface GateParts {
+  readonly authenticator: Authenticator;
+  readonly authorizer: Authorizer;
+  readonly challenge: ChallengeSettings;
+  readonly addressOf: ClientAddress;
+  /** There is a way to be somebody, so that nobody in particular is told to log in. */
+  readonly hasIdentities: boolean;
+  readonly hasPolicies: boolean;
+  readonly openToAll: boolean;
+}
+
+export interface Gate {
+  /** Throws, or rejects with, UNAUTHORIZED or DENIED; the answer never depends on what there is. */
+  admit(request: Request, action: Action, resource: Resource): Caller | Promise<Caller>;
+}
+
+/** hot: bench/access.ts. */
+export function openGate(parts: GateParts): Gate {
+  const { authenticator, challenge, hasIdentities, hasPolicies } = parts;
+  if (!hasIdentities && !hasPolicies) {
+    return {
+      admit(request, action, resource) {
+        if (action === 'admin') refuseElsewhere(request, resource);
+        return anybody;
+      },
+    };
+  }
+  return {
+    admit(request, action, resource) {
+      const enter = (authenticated: Authenticated | undefined): Caller => check(parts, request, action, resource, authenticated);
+      const refuse = (error: unknown): never => {
+        if (!(error instanceof InvalidCredentials)) throw error;
+        const scope = scopeFor(action, repositoryOf(resource));
+        const wanted = { scope, basic: action === 'admin', error: error.scheme === 'bearer' ? ('invalid_token' as const) : undefined };
+        throw unauthorized(challenge, request, error.message, wanted);
+      };
+      if (!hasIdentities) return enter(undefined);
+      try {
+        const authenticated = authenticator.authenticate(request);
+        return authenticated instanceof Promise ? authenticated.then(enter, refuse) : enter(authenticated);
+      } catch (error) {
+        return refuse(error);
+      }
+    },
+  };
+}
+
+function check(parts: GateParts, request: Request, action: Action, resource: Resource, authenticated: Authenticated | undefined): Caller {
+  const { hasIdentities, challenge, authorizer, openToAll } = parts;
+  const { identity = anonymous, grants } = authenticated ?? {};
+  const caller = new RequestCaller(parts, request, identity, grants);
+  const repository = repositoryOf(resource);
+  const refuse = (): never => {
+    const scope = scopeFor(action, repository);
+    if (hasIdentities && isAnonymous(identity)) {
+      const error = authenticated === undefined ? undefined : ('insufficient_scope' as const);
+      throw unauthorized(challenge, request, 'authentication is required', { scope, error, basic: action === 'admin' });
+    }
+    throw new RegistryError('DENIED', 'access to this is denied');
+  };
+  if (grants !== undefined && !covers(grants, action, repository)) {
+    const scope = scopeFor(action, repository);
+    throw unauthorized(challenge, request, 'the token is not for this', { scope, error: 'insufficient_scope' });
+  }
+  if (action === 'get-api-version') {
+    // Clients learn here, and nowhere else, that there is something to log in to.
+    const isOpen = authenticated !== undefined || !hasIdentities || (openToAll && challenge.kind === 'basic');
+    return isOpen ? caller : refuse();
+  }
+  if (action === 'admin' && !hasIdentities) {
+    refuseElsewhere(request, resource);
+    return caller;
+  }
+  const { outcome } =
+    action === 'list-catalog'
+      ? authorizer.decideAnywhere(identity, caller.ask(action))
+      : authorizer.decide(identity, { ...caller.ask(action), ...named(resource) });
+  return outcome === 'denied' ? refuse() : caller;
+}
+
+class RequestCaller implements Caller {
+  readonly isUnlimited = false;
+  private readonly parts: GateParts;
+  private readonly request: Request;
+  private readonly identity: Identity;
+  private readonly grants: readonly Grant[] | undefined;
+
+  constructor(parts: GateParts, request: Request, identity: Identity, grants: readonly Grant[] | undefined) {
+    this.parts = parts;
+    this.request = request;
+    this.identity = identity;
+    this.grants = grants;
+  }
+
+  get id(): string {
+    return this.identity.id;
+  }
+
+  ask<A extends Action>(action: A): { action: A; ip: string; method: string } {
+    return { action, ip: this.parts.addressOf(this.request), method: this.request.method };
+  }
+
+  may(action: RepositoryAction, repository: string, reference: { readonly tag?: string; readonly digest?: string } = {}): boolean {
+    if (this.grants !== undefined && !covers(this.grants, action, repository)) return false;
+    return this.decide(action, repository, reference.tag ?? reference.digest ?? '', reference.digest ?? '') === 'allowed';
+  }
+
+  tagFilter(repository: string): ((tag: string) => boolean) | undefined {
+    const outcome = this.decide('get-manifest', repository, undefined, undefined);
+    if (outcome === 'allowed') return undefined;
+    return outcome === 'denied' ? () => false : (tag) => this.decide('get-manifest', repository, tag, '') === 'allowed';
+  }
+
+  catalogFilter(): (repository: string) => boolean {
+    return (repository) => this.decide('list-catalog', repository, '', '') === 'allowed';
+  }
+
+  private decide(action: Action, namespace: string, reference: string | undefined, digest: string | undefined): string {
+    return this.parts.authorizer.decide(this.identity, { ...this.ask(action), namespace, reference, digest }).outcome;
+  }
+}
+
+function repositoryOf(resource: Resource): string | undefined {
+  return 'repository' in resource ? resource.repository : undefined;
+}
+
+function named(resource: Resource): Pick<PolicyRequest, 'namespace' | 'reference' | 'digest'> {
+  const reference = 'reference' in resource ? resource.reference : undefined;
+  const digest = reference?.digest ?? ('digest' in resource ? resource.digest : '');
+  return { namespace: repositoryOf(resource) ?? '', reference: reference?.tag ?? digest, digest };
+}
+
+/** Where nobody can be told from anybody, whoever may log in to this machine counts as the operator; what only tells something may be asked for by any name. */
+function refuseElsewhere(request: Request, resource: Resource): void {
+  if (resource.kind === 'metrics' && isDirectFromLoopback(request)) return;
+  requireDirectLoopback(request);
+}

@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** Identities with a password hash: those of the configuration, and those of an htpasswd file. */
+import { createHash } from 'node:crypto';
+import { makeIdentity } from './identity.js';
+import type { Login, PasswordSource } from './password-source.js';
+
+export interface LocalUser {
+  readonly id: string;
+  readonly username: string;
+  /** Argon2 or bcrypt. */
+  readonly hash: string;
+  readonly groups: readonly string[];
+}
+
+export type VerifyPassword = (password: string, hash: string) => Promise<boolean>;
+
+export const knownHash = /^(\$argon2(id|i|d)\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+|\$2[aby]\$\d\d\$[./A-Za-z0-9]{53})$/;
+
+/** `users` is asked each time, so that they may change. */
+export function openLocalUsers(name: string, users: () => ReadonlyMap<string, LocalUser>, verify: VerifyPassword): PasswordSource {
+  return {
+    name,
+    async logIn(username, password) {
+      const user = users().get(username);
+      if (user === undefined) return undefined;
+      return (await verify(password, user.hash)) ? loginOf(user) : 'wrong';
+    },
+    find: (username) => {
+      const user = users().get(username);
+      return Promise.resolve(user === undefined ? undefined : loginOf(user));
+    },
+  };
+}
+
+/** hot: an identity that is the same object keeps its remembered decisions. */
+const logins = new WeakMap<LocalUser, Login>();
+
+function loginOf(user: LocalUser): Login {
+  let login = logins.get(user);
+  if (login === undefined) {
+    const { id, username, hash, groups } = user;
+    login = { identity: makeIdentity(id, username, { groups }), stamp: createHash('sha256').update(hash).digest('base64url').slice(0, 16) };
+    logins.set(user, login);
+  }
+  return login;
+}
+
+/** `name:hash` lines. Throws an Error that names the line. */
+export function parseHtpasswd(text: string): Map<string, LocalUser> {
+  const users = new Map<string, LocalUser>();
+  for (const [index, raw] of text.split('\n').entries()) {
+    const line = raw.trim();
+    if (line === '' || line.startsWith('#')) continue;
+    const [, username, hash] = /^([^:]+):(.*)$/.exec(line) ?? [];
+    if (username === undefined || hash === undefined || !knownHash.test(hash))
+      throw new Error(`line ${index + 1} is no name with a bcrypt or argon2 hash (htpasswd -B, or ha-registry hash-password)`);
+    users.set(username, { id: username, username, hash, groups: [] });
+  }
+  return users;
+}

@@ -1,0 +1,153 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** Opens access control as it is configured: where identities come from, what they may do, and how tokens tell it. */
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { Config } from '../config/config.js';
+import { addressesIn, type ClientAddress } from '../http/client-address.js';
+import type { BlobStore } from '../storage/blob-store.js';
+import { openPasswordPool } from '../worker/password-pool.js';
+import { openAuthenticator } from './authenticate.js';
+import { openAuthorizer, type Authorizer, type OnPolicyError } from './authorize.js';
+import type { ChallengeSettings } from './challenge.js';
+import type { Explainer } from './explain.js';
+import { openFileKeys } from './file-keys.js';
+import { openGate, type Gate } from './gate.js';
+import { makeIdentity } from './identity.js';
+import { openLocalUsers, parseHtpasswd, type LocalUser } from './local-users.js';
+import { openPasswords } from './passwords.js';
+import type { PasswordSource } from './password-source.js';
+import { openRevocations } from './revocations.js';
+import type { KeyRing } from './signing-key.js';
+import { openStoreKeys } from './store-keys.js';
+import type { TokenService } from './token-endpoint.js';
+import { openTokens } from './tokens.js';
+import { watchFile } from './watched-file.js';
+
+export interface Access {
+  readonly gate: Gate;
+  /** Undefined where there is nobody to give a token to. */
+  readonly tokens: TokenService | undefined;
+  readonly explainer: Explainer;
+  close(): Promise<void>;
+}
+
+export interface AccessParts {
+  readonly config: Config;
+  readonly store: BlobStore;
+  readonly addressOf: ClientAddress;
+  readonly warn: (message: string, error: unknown) => void;
+}
+
+export async function openAccess({ config, store, addressOf, warn }: AccessParts): Promise<Access> {
+  const { access, server, repository } = config;
+  const { hasIdentities } = access;
+  const closers: (() => Promise<unknown> | void)[] = [];
+  const authorizer = authorizerFor(config, (error, rule, { id }, { action, namespace }) =>
+    warn(`a policy failed, so it denied ${action} in ${namespace ?? ''} to ${id === '' ? 'anonymous' : id}: ${rule}`, error),
+  );
+  const challenge: ChallengeSettings = {
+    kind: access.challenge,
+    service: access.token.service,
+    externalUrl: server.external_url,
+    hasTls: server.tls !== undefined,
+    isTrustedProxy: addressesIn(server.trusted_proxies),
+  };
+  const { sources, waste, users } = openSources(config, () => passwords.forget(), warn, closers);
+  const passwords = openPasswords(sources, waste);
+  let tokens: TokenService | undefined;
+  if (hasIdentities && access.challenge === 'bearer') {
+    const { refresh_lifetime: refreshLifetimeMs, lifetime: lifetimeMs, service } = access.token;
+    const keys = await openKeys(config, store, warn);
+    closers.push(() => keys.close());
+    const revocations = await openRevocations(store, refreshLifetimeMs, (error) => warn('revocations cannot be read', error));
+    closers.push(() => revocations.close());
+    const issued = openTokens(keys, { service, lifetimeMs, refreshLifetimeMs });
+    tokens = { passwords, tokens: issued, revocations, authorizer, challenge, addressOf };
+  }
+  const gate = openGate({
+    authenticator: openAuthenticator(passwords, tokens?.tokens),
+    authorizer,
+    challenge,
+    addressOf,
+    hasIdentities,
+    hasPolicies: repository.length > 0,
+    openToAll: access.anonymous,
+  });
+  const find = (id: string) => identityCalled(id, users());
+  return {
+    gate,
+    tokens,
+    explainer: { authorizer, find, hasIdentities },
+    async close() {
+      for (const close of closers.toReversed()) await close();
+    },
+  };
+}
+
+export function authorizerFor({ access, repository }: Config, onError: OnPolicyError): Authorizer {
+  const { admin, anonymous: openToAll, hasIdentities } = access;
+  return openAuthorizer({ repository, admin, openToAll, hasIdentities }, onError);
+}
+
+/** Everybody with a password that is kept here; a configured identity goes before one of the file with the same name. */
+export function localUsers({ identity, access }: Config): LocalUser[] {
+  const fromFile = access.htpasswd_file === undefined ? [] : [...parseHtpasswd(readFileSync(access.htpasswd_file, 'utf8')).values()];
+  return [...configuredUsers(identity).values(), ...fromFile];
+}
+
+export function identityCalled(id: string, users: readonly LocalUser[]) {
+  const user = users.find((candidate) => candidate.id === id);
+  return user === undefined ? undefined : makeIdentity(user.id, user.username, { groups: user.groups });
+}
+
+function configuredUsers(identity: Config['identity']): Map<string, LocalUser> {
+  const users = Object.entries(identity).map(([id, { username = id, password, groups }]) => ({ id, username, hash: password, groups }));
+  return new Map(users.map((user) => [user.username, user]));
+}
+
+function openSources(
+  config: Config,
+  onChange: () => void,
+  warn: AccessParts['warn'],
+  closers: (() => Promise<unknown> | void)[],
+): { readonly sources: readonly PasswordSource[]; readonly waste: () => Promise<unknown>; readonly users: () => LocalUser[] } {
+  if (!config.access.hasIdentities) return { sources: [], waste: () => Promise.resolve(), users: () => [] };
+  const pool = openPasswordPool();
+  closers.push(() => pool.close());
+  const verify = (password: string, hash: string) => pool.verify(password, hash);
+  const configured = configuredUsers(config.identity);
+  const sources = [openLocalUsers('identity', () => configured, verify)];
+  const lists = [() => configured];
+  const { htpasswd_file: file } = config.access;
+  if (file !== undefined) {
+    const htpasswd = watchFile(file, parseHtpasswd, onChange, (error) =>
+      warn(`${file} (access.htpasswd_file) is not as it should be, so its last good state goes on`, error),
+    );
+    closers.push(() => htpasswd.close());
+    lists.push(() => htpasswd.current);
+    sources.push(openLocalUsers('htpasswd', () => htpasswd.current, verify));
+  }
+  return { sources, waste: () => verify('nobody', hashOfNobody), users: () => lists.flatMap((list) => [...list().values()]) };
+}
+
+/** Costs what our own hashes cost; no password has it. */
+const hashOfNobody = '$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA';
+
+async function openKeys({ access }: Config, store: BlobStore, warn: AccessParts['warn']): Promise<KeyRing> {
+  const { key_file: file, secret, ownSecretFile, rotate_after: rotateAfterMs, refresh_lifetime: longestTokenMs } = access.token;
+  const onError = (error: unknown): void => warn('the keys of tokens are not as they should be', error);
+  if (file !== undefined) return openFileKeys(file, onError);
+  return openStoreKeys({ store, secret: secret ?? readOwnSecret(ownSecretFile), rotateAfterMs, longestTokenMs, onError });
+}
+
+/** A node that is alone with its embedded database makes its secret itself. */
+function readOwnSecret(file: string): string {
+  try {
+    writeFileSync(file, randomBytes(32).toString('base64url'), { flag: 'wx', mode: 0o600 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  return readFileSync(file, 'utf8').trim();
+}

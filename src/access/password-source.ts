@@ -1,0 +1,20 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** Where passwords are checked: configured identities, an htpasswd file, and whatever else can tell who somebody is. */
+import type { Identity } from './identity.js';
+
+export interface Login {
+  readonly identity: Identity;
+  /** Changes when what was proved no longer holds, such as with another password. */
+  readonly stamp: string;
+}
+
+export interface PasswordSource {
+  /** Stands in refresh tokens. */
+  readonly name: string;
+  /** Undefined where nobody is called that. Throws a RegistryError (UNAVAILABLE) where it cannot be told. */
+  logIn(username: string, password: string): Promise<Login | 'wrong' | undefined>;
+  /** Who logged in before under this name, as they are now; undefined when they are gone. */
+  find(username: string): Promise<Login | undefined>;
+}

@@ -1,0 +1,85 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** The settings of access control, and what a value must be. */
+import { z } from 'zod';
+import { parseKeyFile } from '../access/file-keys.js';
+import { knownHash, parseHtpasswd } from '../access/local-users.js';
+import { compilePolicy, PolicyFault } from '../access/policy.js';
+import { findRepositoryName } from '../oci/repository-name.js';
+import { duration, flag, parsedFile, secretFile, siteUrl } from './values.js';
+
+const policy = z.string().superRefine((expression, context) => {
+  try {
+    compilePolicy(expression);
+  } catch (error) {
+    if (!(error instanceof PolicyFault)) throw error;
+    context.addIssue({ code: 'custom', message: error.message, params: { offset: error.offset } });
+  }
+});
+
+const name = z
+  .string()
+  .min(1)
+  .max(255)
+  .regex(/^[^\p{Cc}:]+$/u, 'expected a name without colons');
+
+const atLeastAMinute = duration.refine((ms) => Number.isNaN(ms) || ms >= 60_000, 'expected at least 1m');
+
+export const identities = z
+  .record(
+    name,
+    z.strictObject({
+      username: name.optional(),
+      password: z.string().regex(knownHash, 'expected a hash of the password (ha-registry hash-password)'),
+      groups: z.array(z.string().min(1)).default([]),
+    }),
+  )
+  .default({});
+
+export const policies = z
+  .array(
+    z.strictObject({
+      namespace: z
+        .string()
+        .refine((value) => value === '' || findRepositoryName(value) !== undefined, 'expected a name such as team/app, or nothing for all'),
+      policy_default_allow: flag.default(false),
+      policies: z.array(policy).default([]),
+    }),
+  )
+  .default([])
+  .superRefine((entries, context) => {
+    const seen = new Set<string>();
+    for (const [index, { namespace }] of entries.entries()) {
+      if (seen.has(namespace))
+        context.addIssue({ code: 'custom', path: [index, 'namespace'], message: 'there are policies for it already' });
+      seen.add(namespace);
+    }
+  });
+
+const secretText = z.string().min(16, 'expected 16 characters or more');
+
+export const access = z
+  .strictObject({
+    anonymous: flag.default(false),
+    challenge: z.enum(['bearer', 'basic']).default('bearer'),
+    htpasswd_file: parsedFile(parseHtpasswd).optional(),
+    admin: z.array(policy).default(['"admin" in identity.groups']),
+    token: z
+      .strictObject({
+        service: z
+          .string()
+          .regex(/^[A-Za-z0-9._:-]+$/, 'expected a name such as registry.example')
+          .default('ha-registry'),
+        secret: secretText.optional(),
+        secret_file: secretFile.pipe(secretText).optional(),
+        key_file: parsedFile(parseKeyFile).optional(),
+        lifetime: atLeastAMinute.default(5 * 60_000),
+        refresh_lifetime: atLeastAMinute.default(30 * 86_400_000),
+        rotate_after: atLeastAMinute.default(30 * 86_400_000),
+      })
+      .prefault({}),
+  })
+  .prefault({});
+
+export const externalUrl = siteUrl.transform((value) => value.replace(/\/$/, '')).optional();

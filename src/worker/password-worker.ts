@@ -1,0 +1,30 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** Runs in a thread of its own: what makes a password hash good is that it takes long. */
+import { argon2id, argon2Verify, bcryptVerify } from 'hash-wasm';
+import { randomBytes } from 'node:crypto';
+
+export interface VerifyTask {
+  readonly password: string;
+  /** Argon2 or bcrypt, in their usual forms. */
+  readonly hash: string;
+}
+
+export async function verify({ password, hash }: VerifyTask): Promise<boolean> {
+  if (password === '') return false;
+  return hash.startsWith('$2') ? bcryptVerify({ password, hash }) : argon2Verify({ password, hash });
+}
+
+/** What OWASP's password storage cheat sheet asks for at least: 19 MiB, two passes. */
+export function hash(password: string): Promise<string> {
+  return argon2id({
+    password,
+    salt: randomBytes(16),
+    parallelism: 1,
+    iterations: 2,
+    memorySize: 19_456,
+    hashLength: 32,
+    outputType: 'encoded',
+  });
+}
