@@ -4,7 +4,7 @@
 import type { Reply, Request } from '../http/contract.js';
 import { parseRange, type ByteRange } from '../http/byte-range.js';
 import { isNotModified } from '../http/conditional.js';
-import { writeEntries, type Journal } from '../journal/write-entries.js';
+import { writeEntries, type Journal, type Prepared } from '../journal/write-entries.js';
 import type { Digest } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
 import type { RepositoryName } from '../oci/repository-name.js';
@@ -66,14 +66,15 @@ export async function getBlob({ reads, store }: BlobReads, request: Request, { r
 }
 
 /** end-10: DELETE /v2/<name>/blobs/<digest>. Manifests that refer to it go on naming it, as something that is missing. */
-export async function deleteBlob(journal: Journal, _request: Request, { repository, digest }: BlobPath): Promise<Reply> {
+export async function deleteBlob(journal: Journal, request: Request, { repository, digest }: BlobPath): Promise<Reply> {
   const template = deletionTemplate(linkPrefix(repository, digest));
-  const deleted = await writeEntries(journal, async () => {
+  const prepare = async (): Promise<Prepared<boolean>> => {
     const sequence = await prepareLinkDeletion(journal.writes, journal.node.id, { repository, digest }, template);
     if (sequence === undefined) return { done: false };
     const commit = () => commitLinkDeletion(journal.writes, journal.node.id, sequence, { repository, digest });
     return { sequence, objects: [{ template, bytes: new Uint8Array() }], commit, outcome: true };
-  });
+  };
+  const deleted = await writeEntries(journal, prepare, request.signal);
   if (!deleted) throw blobUnknown(digest);
   return { status: 202 };
 }

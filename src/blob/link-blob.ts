@@ -3,7 +3,7 @@
 
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/repository-name.js';
-import { writeEntries, type Journal } from '../journal/write-entries.js';
+import { writeEntries, type Journal, type Prepared } from '../journal/write-entries.js';
 import { dataKey, isForeign, linkTemplate } from '../storage/keys.js';
 import { endSession } from '../upload/session-queries.js';
 import { commitLink, findForeignKey, prepareLink } from './link-queries.js';
@@ -26,9 +26,10 @@ export async function linkUpload(
   repository: RepositoryName,
   digest: Digest,
   { session, size, small }: UploadedData,
+  signal: AbortSignal,
 ): Promise<void> {
   let written = small === undefined;
-  await writeEntries<void>(journal, async () => {
+  const prepare = async (): Promise<Prepared<void>> => {
     const prepared = await prepareLink(journal.writes, journal.node.id, { repository, digest }, { own: session.dataUuid });
     if (prepared.outcome === 'linked') {
       await endSession(journal.writes, session.id, session.revision);
@@ -43,7 +44,8 @@ export async function linkUpload(
       ...(await linkEntry(journal, { repository, digest, uuid: prepared.uuid, size, session }, prepared.sequence, undefined)),
       writeData,
     };
-  });
+  };
+  await writeEntries(journal, prepare, signal);
 }
 
 /** Makes a digest of another repository (of any, when `from` is undefined) readable in this one. False when there is no such source. */
@@ -52,8 +54,9 @@ export function mountBlob(
   repository: RepositoryName,
   digest: Digest,
   from: readonly RepositoryName[] | undefined,
+  signal?: AbortSignal,
 ): Promise<boolean> {
-  return writeEntries<boolean>(journal, async () => {
+  const prepare = async (): Promise<Prepared<boolean>> => {
     const prepared = await prepareLink(journal.writes, journal.node.id, { repository, digest }, { from });
     if (prepared.outcome !== 'write') return { done: prepared.outcome === 'linked' };
     return linkEntry(
@@ -62,7 +65,8 @@ export function mountBlob(
       prepared.sequence,
       true,
     );
-  });
+  };
+  return writeEntries(journal, prepare, signal);
 }
 
 async function linkEntry<Outcome>(

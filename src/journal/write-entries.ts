@@ -47,12 +47,19 @@ export type Prepared<Outcome> =
 
 /**
  * The write protocol: an intent, the objects, the commit. When a commit finds its ground changed, all of it starts again with a newer sequence.
- * Throws RegistryError 503 after five attempts, or when Postgres or the store cannot be reached.
+ * Throws RegistryError 503 after five attempts, or when Postgres or the store cannot be reached. Where the client has gone (`signal`) nothing starts again: a node that
+ * was frozen must not do, after what others did since, what its client has given up.
  */
-export async function writeEntries<Outcome>(journal: Journal, prepare: () => Promise<Prepared<Outcome>>): Promise<Outcome> {
+export async function writeEntries<Outcome>(
+  journal: Journal,
+  prepare: () => Promise<Prepared<Outcome>>,
+  signal?: AbortSignal,
+): Promise<Outcome> {
   let last: unknown;
   for (let attempt = 1; attempt <= mostAttempts; attempt++) {
-    if (attempt > 1) await delay(Math.random() * pauseMs * attempt);
+    // A process that was frozen hears that its client has gone after what its other sockets have for it, and so within this pause.
+    if (attempt > 1) await delay(leastPauseMs + Math.random() * pauseMs * attempt);
+    signal?.throwIfAborted();
     const owner = journal.node.id;
     const since = { time: performance.now(), epoch: journal.history.epoch };
     const highest = journal.history.highest;
@@ -77,6 +84,7 @@ export async function writeEntries<Outcome>(journal: Journal, prepare: () => Pro
 const mostAttempts = 5;
 /** Writers that collided do not meet again at once. */
 const pauseMs = 20;
+const leastPauseMs = 5;
 /** Half of what `setOutcomeUnknown` waits before it gives up a write of this node. */
 const certainWithinMs = 60_000;
 /** Objects are begun within this time of their intent: whoever expires the intent counts on it. */

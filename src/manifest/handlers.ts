@@ -4,7 +4,7 @@
 import type { Caller } from '../access/caller.js';
 import { isNotModified } from '../http/conditional.js';
 import { BodyTooLarge, type Headers, type Reply, type Request } from '../http/contract.js';
-import { writeEntries, type Journal } from '../journal/write-entries.js';
+import { writeEntries, type Journal, type Prepared } from '../journal/write-entries.js';
 import { algorithmOf, makeDigest, type Digest, type DigestAlgorithm } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
 import { parseManifest } from '../oci/manifest.js';
@@ -77,14 +77,8 @@ export async function putManifest(
     });
   }
   const manifest = parseManifest(bytes, request.header('content-type'));
-  const missing = await pushManifest(journal, {
-    repository,
-    digest,
-    manifest,
-    bytes,
-    tags,
-    allowMissing: mayMiss(manifest, limits.sparse),
-  });
+  const push = { repository, digest, manifest, bytes, tags, allowMissing: mayMiss(manifest, limits.sparse) };
+  const missing = await pushManifest(journal, push, request.signal);
   const headers: Headers = { Location: `/v2/${repository}/manifests/${digest}`, 'Docker-Content-Digest': digest };
   if (manifest.subject !== undefined) headers['OCI-Subject'] = manifest.subject;
   if (reference.digest !== undefined && tags.length > 0) headers['OCI-Tag'] = tags;
@@ -95,13 +89,13 @@ export async function putManifest(
 /** end-9: DELETE /v2/<name>/manifests/<reference>. A tag goes alone, a manifest with all its tags. */
 export async function deleteManifest(
   { journal }: ManifestParts,
-  _request: Request,
+  request: Request,
   { repository, reference }: ManifestPath,
 ): Promise<Reply> {
   const deleted =
     reference.tag === undefined
-      ? await deleteByDigest(journal, repository, reference.digest)
-      : await deleteTag(journal, repository, reference.tag);
+      ? await deleteByDigest(journal, repository, reference.digest, request.signal)
+      : await deleteTag(journal, repository, reference.tag, request.signal);
   if (!deleted) throw manifestUnknown(reference);
   return { status: 202 };
 }
@@ -145,9 +139,9 @@ function digestOf(hasher: Hasher, algorithm: DigestAlgorithm, bytes: Uint8Array)
   return makeDigest(algorithm, hasher.digest(algorithm, state));
 }
 
-function deleteByDigest(journal: Journal, repository: RepositoryName, digest: Digest): Promise<boolean> {
+function deleteByDigest(journal: Journal, repository: RepositoryName, digest: Digest, signal: AbortSignal): Promise<boolean> {
   const template = deletionTemplate(manifestPrefix(repository, digest));
-  return writeEntries(journal, async () => {
+  const prepare = async (): Promise<Prepared<boolean>> => {
     const prepared = await prepareManifestDeletion(journal.writes, journal.node.id, repository, digest, template);
     if (prepared === undefined) return { done: false };
     const body = tagBody();
@@ -158,7 +152,8 @@ function deleteByDigest(journal: Journal, repository: RepositoryName, digest: Di
       commit: () => commitManifestDeletion(journal.writes, journal.node.id, prepared.sequence, { repository, digest, ...prepared }),
       outcome: true,
     };
-  });
+  };
+  return writeEntries(journal, prepare, signal);
 }
 
 function manifestUnknown(reference: Reference): RegistryError {

@@ -4,7 +4,7 @@
 import { sqlState, sqlStateOf } from '../database/failures.js';
 import { digestFromText } from '../database/columns.js';
 import { resurrectLink } from '../blob/resurrect-link.js';
-import { writeEntries, type Journal } from '../journal/write-entries.js';
+import { writeEntries, type Journal, type Prepared } from '../journal/write-entries.js';
 import type { Digest } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
 import type { Manifest } from '../oci/manifest.js';
@@ -16,15 +16,15 @@ import { commitManifest, entriesOf, prepareManifest, type ManifestPush } from '.
  * Stores a manifest and points tags at it, all or nothing: the manifest's entry, its referrer entry, then the tags', then one transaction. Returns the references that
  * are missing and may be. Throws MANIFEST_BLOB_UNKNOWN for those that may not.
  */
-export async function pushManifest(journal: Journal, push: ManifestPush): Promise<readonly Digest[]> {
+export async function pushManifest(journal: Journal, push: ManifestPush, signal?: AbortSignal): Promise<readonly Digest[]> {
   let missing: readonly Digest[];
   try {
-    missing = await write(journal, push);
+    missing = await write(journal, push, signal);
   } catch (error) {
     if (!(error instanceof ReferencesMissing) || !(await comesBack(journal, push, error.digests))) throw error;
-    return write(journal, push);
+    return write(journal, push, signal);
   }
-  return missing.length > 0 && (await comesBack(journal, push, missing)) ? write(journal, push) : missing;
+  return missing.length > 0 && (await comesBack(journal, push, missing)) ? write(journal, push, signal) : missing;
 }
 
 /** What was collected since the client asked for it comes back; what somebody else brought back meanwhile is there as well. False when no blob is among the missing. */
@@ -34,17 +34,18 @@ async function comesBack(journal: Journal, { repository, manifest }: ManifestPus
   return blobs.length > 0;
 }
 
-function write(journal: Journal, push: ManifestPush): Promise<readonly Digest[]> {
+function write(journal: Journal, push: ManifestPush, signal: AbortSignal | undefined): Promise<readonly Digest[]> {
   const objects = entryObjects(push);
   const templates = objects.map(({ template }) => template);
-  return writeEntries<readonly Digest[]>(journal, async () => {
+  const prepare = async (): Promise<Prepared<readonly Digest[]>> => {
     const prepared = await prepareManifest(journal.writes, journal.node.id, push, templates);
     const missing = prepared.missing.map((column) => digestFromText(`\\x${column.toString('hex')}`));
     if (prepared.outcome === 'missing') throw new ReferencesMissing(missing);
     if (prepared.outcome === 'unchanged') return { done: missing };
     const sequence = BigInt(prepared.sequence ?? 0);
     return { sequence, objects, commit: () => commit(journal, sequence, push), outcome: missing };
-  });
+  };
+  return writeEntries(journal, prepare, signal);
 }
 
 /** `manifests.sparse`. */

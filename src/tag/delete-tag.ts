@@ -1,19 +1,20 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { writeEntries, type Journal } from '../journal/write-entries.js';
+import { writeEntries, type Journal, type Prepared } from '../journal/write-entries.js';
 import type { Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import { deletionTemplate, tagBody, tagPrefix } from '../storage/keys.js';
 import { commitTagDeletion, prepareTagDeletion } from './tag-queries.js';
 
 /** False when there is no such tag. The manifest stays. */
-export function deleteTag(journal: Journal, repository: RepositoryName, tag: Tag): Promise<boolean> {
+export function deleteTag(journal: Journal, repository: RepositoryName, tag: Tag, signal: AbortSignal): Promise<boolean> {
   const template = deletionTemplate(tagPrefix(repository, tag));
-  return writeEntries(journal, async () => {
+  const prepare = async (): Promise<Prepared<boolean>> => {
     const sequence = await prepareTagDeletion(journal.writes, journal.node.id, repository, tag, template);
     if (sequence === undefined) return { done: false };
     const commit = () => commitTagDeletion(journal.writes, journal.node.id, sequence, repository, tag);
     return { sequence, objects: [{ template, bytes: tagBody() }], commit, outcome: true };
-  });
+  };
+  return writeEntries(journal, prepare, signal);
 }

@@ -40,7 +40,8 @@ export async function postSession(
   if (mount !== null) {
     const digest = parseDigest(mount);
     const from = await mountSources(uploads, caller, repository, digest, mountSource(query.get('from')));
-    if (from !== 'refused' && (await mountBlob(uploads.journal, repository, digest, from))) return blobCreated(repository, digest);
+    if (from !== 'refused' && (await mountBlob(uploads.journal, repository, digest, from, request.signal)))
+      return blobCreated(repository, digest);
     // What cannot be mounted, or may not be, is uploaded.
     return sessionOpened(repository, await openSession(uploads, repository, algorithmOf(digest), caller.id));
   }
@@ -48,7 +49,7 @@ export async function postSession(
   if (digestText !== null) {
     const digest = parseDigest(digestText);
     const upload = await beginUpload(uploads, repository, algorithmOf(digest), request.body, caller.id);
-    await upload.finish(digest);
+    await upload.finish(digest, request.signal);
     return blobCreated(repository, digest);
   }
   return sessionOpened(repository, await openSession(uploads, repository, algorithmAsked(query), caller.id));
@@ -73,7 +74,7 @@ export async function putSession(
   if (digestText === null) throw new RegistryError('DIGEST_INVALID', 'the digest parameter is missing');
   const digest = parseDigest(digestText);
   const upload = await resumeUpload(uploads, { repository, id: checkId(id), owner: caller.id }, startOf(request), request.body);
-  await upload.finish(digest);
+  await upload.finish(digest, request.signal);
   return blobCreated(repository, digest);
 }
 

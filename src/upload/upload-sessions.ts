@@ -201,7 +201,7 @@ export class ActiveUpload {
   }
 
   /** Takes the body, compares the digest, and links the blob. Throws DIGEST_INVALID when it differs; the bytes are dropped then. */
-  async finish(digest: Digest): Promise<void> {
+  async finish(digest: Digest, signal: AbortSignal): Promise<void> {
     let linking = false;
     try {
       await this.receive();
@@ -217,7 +217,8 @@ export class ActiveUpload {
       await pausePoints.reached?.('upload.completed');
       linking = true;
       const small = held === undefined ? undefined : this.writer.held;
-      await linkUpload(this.uploads.journal, this.session.repository, digest, { session: this.session, size: size ?? state.stored, small });
+      const data = { session: this.session, size: size ?? state.stored, small };
+      await linkUpload(this.uploads.journal, this.session.repository, digest, data, signal);
     } catch (error) {
       throw this.asClientError(await this.keep(error, linking));
     } finally {

@@ -1,34 +1,21 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-/** Uploads that one node begins and another goes on with, also when the first one died, froze, or lost Postgres at a bad moment. */
+/** Uploads that one node begins and another goes on with, also when the first one lost Postgres at a bad moment. */
 import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import { ListMultipartUploadsCommand, ListObjectsV2Command, ListPartsCommand, type S3Client } from '@aws-sdk/client-s3';
-import { Client } from 'pg';
+import type { Client } from 'pg';
 import t, { type Test } from 'tap';
-import { errorCode, HttpClient, type Answer } from '../support/http-client.js';
-import { freshDatabase } from '../support/postgres.js';
+import { errorCode, type HttpClient } from '../support/http-client.js';
 import { startPostgresProxy } from '../support/postgres-proxy.js';
-import { quickDirectory, startRegistry, type RunningRegistry } from '../support/registry.js';
+import { quickDirectory } from '../support/registry.js';
 import { s3Server, s3Settings, stopS3Servers, type S3Server } from '../support/s3-server.js';
 import { bytesOf, digestOf, openSession, until, withDigest } from '../support/wire-suite.js';
+import { dataUuid, idOf, setStage, type Stage } from './stage.js';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
-
-interface Stage {
-  readonly database: Client;
-  readonly databaseUrl: string;
-  /** Another node on the same database and store. */
-  readonly start: (databaseUrl?: string) => Promise<Member>;
-  /** Where one of them takes over data, the file of a session's. */
-  readonly dataFile?: (session: string) => Promise<string>;
-}
-
-interface Member extends RunningRegistry {
-  readonly client: HttpClient;
-}
 
 const server = await s3Server();
 t.teardown(stopS3Servers);
@@ -44,7 +31,7 @@ void t.test('on a shared directory', { buffered: true }, async (t) => {
     const uuid = await dataUuid(stage.database, session);
     return path.join(root, 'store/data', uuid.slice(-2), uuid);
   };
-  await suite(t, { ...stage, dataFile });
+  await suite(t, stage, dataFile);
 });
 
 void t.test('on a bucket', { buffered: true, skip: missing }, async (t) => {
@@ -72,27 +59,10 @@ void t.test('a node that dies before it has noted what it began in the bucket', 
   await unknownUpload(t, await setStage(t, { s3 }), (server as S3Server).client, s3.bucket);
 });
 
-/** Nodes with the same `root` share its store. */
-async function setStage(t: Test, storage: object, { root, settings = {} }: { root?: string; settings?: object } = {}): Promise<Stage> {
-  const { url } = await freshDatabase();
-  const database = new Client({ connectionString: url });
-  await database.connect();
-  t.teardown(() => database.end());
-  const engines = ['uws', 'node'];
-  let started = 0;
-  return {
-    database,
-    databaseUrl: url,
-    async start(databaseUrl = url) {
-      const server = { engine: engines[started++ % 2] };
-      const config = { workers: { threads: 1 }, log: { level: 'warn' }, database: { url: databaseUrl }, storage, server, ...settings };
-      const registry = await startRegistry({ root: root ?? (await quickDirectory('member-')), config });
-      return { ...registry, client: new HttpClient(registry.port) };
-    },
-  };
-}
+/** Where one of them takes over data, the file of a session's. */
+type DataFile = (session: string) => Promise<string>;
 
-async function suite(t: Test, stage: Stage): Promise<void> {
+async function suite(t: Test, stage: Stage, dataFile?: DataFile): Promise<void> {
   const [a, b] = await Promise.all([stage.start(), stage.start()]);
   t.teardown(async () => {
     for (const { client } of [a, b]) client.close();
@@ -103,9 +73,6 @@ async function suite(t: Test, stage: Stage): Promise<void> {
   await t.test('chunks of all sizes, at the one node and the other', (t) => chunks(t, a.client, b.client));
   await t.test('two writers at once', (t) => twoWriters(t, a.client, b.client));
   await t.test('a commit that fails', (t) => failedCommit(t, stage, b.client));
-  await t.test('a node is killed in mid-PATCH', (t) => killed(t, stage, b.client));
-  await t.test('a node is frozen in mid-PATCH', (t) => frozen(t, stage, b.client));
-  const { dataFile } = stage;
   if (dataFile !== undefined) await t.test('a take-over that fails', (t) => failedTakeOver(t, stage.database, dataFile, b.client));
 }
 
@@ -217,82 +184,8 @@ async function failedCommit(t: Test, stage: Stage, other: HttpClient): Promise<v
   t.ok((await other.send('GET', `/v2/failed/blobs/${digestOf(bytes)}`)).body.equals(bytes), 'byte for byte');
 }
 
-async function killed(t: Test, stage: Stage, b: HttpClient): Promise<void> {
-  const a = await stage.start();
-  const bytes = bytesOf(40 * MiB, 'killed');
-  const { session, open } = await halfSent(a.client, bytes);
-  await a.kill();
-  await open.answer.catch(() => undefined);
-  a.client.close();
-  const since = Date.now();
-  const received = await goOn(t, b, session, bytes);
-  t.comment(`went on from ${received} after ${Date.now() - since} ms`);
-  const digest = digestOf(bytes);
-  t.equal((await b.send('PUT', withDigest(session, digest), { body: '' })).status, 201, 'finished');
-  t.ok((await b.send('GET', `/v2/moving/blobs/${digest}`)).body.equals(bytes), 'byte for byte');
-}
-
-async function frozen(t: Test, stage: Stage, b: HttpClient): Promise<void> {
-  const a = await stage.start();
-  t.teardown(async () => {
-    a.client.close();
-    await a.stop();
-  });
-  const bytes = bytesOf(40 * MiB, 'frozen');
-  const { session, open } = await halfSent(a.client, bytes);
-  process.kill(a.pid, 'SIGSTOP');
-  const since = Date.now();
-  const received = await goOn(t, b, session, bytes);
-  t.comment(`went on from ${received} after ${Date.now() - since} ms`);
-  const digest = digestOf(bytes);
-  t.equal((await b.send('PUT', withDigest(session, digest), { body: '' })).status, 201, 'finished');
-  open.request.end(Buffer.alloc(bytes.length - sentBytes, 'other bytes'));
-  process.kill(a.pid, 'SIGCONT');
-  const late = await open.answer;
-  // 503 when the node itself was declared dead meanwhile, and has yet to come back under another id.
-  t.match(`${late.status} ${errorCode(late)}`, /^(404 BLOB_UPLOAD_UNKNOWN|503 UNAVAILABLE)$/, 'the one that wakes has lost it');
-  for (const client of [a.client, b]) {
-    t.ok((await client.send('GET', `/v2/moving/blobs/${digest}`)).body.equals(bytes), 'byte for byte');
-  }
-}
-
-const sentBytes = 21 * MiB + 4321;
-
-/** A PATCH of which A has received the first half. */
-async function halfSent(a: HttpClient, bytes: Buffer) {
-  const session = await openSession(a, 'moving');
-  const acknowledged = 100_000;
-  const first = await a.send('PATCH', session, { body: bytes.subarray(0, acknowledged) });
-  if (first.status !== 202) throw new Error(`begun with ${first.status}`);
-  const open = a.open('PATCH', session, { 'Content-Length': String(bytes.length - acknowledged) });
-  open.request.write(bytes.subarray(acknowledged, sentBytes));
-  await until('A has received them', () => open.request.socket?.writableLength === 0);
-  return { session, open };
-}
-
-/** What a client does that resumes: it asks where the upload stands, and goes on from there. What it was told holds, once it is taken. */
-async function goOn(t: Test, b: HttpClient, session: string, bytes: Buffer): Promise<number> {
-  let told: Answer | undefined;
-  const done = await until(
-    'B goes on',
-    async () => {
-      told = await b.send('GET', session);
-      const from = receivedOf(told);
-      const answer = await b.send('PATCH', session, {
-        headers: { 'Content-Range': `${from}-${bytes.length - 1}` },
-        body: bytes.subarray(from),
-      });
-      return answer.status === 202 ? { answer, from } : undefined;
-    },
-    60_000,
-  );
-  t.ok(done.from >= 100_000 && done.from <= sentBytes, `GET on B says ${done.from}: at least what was acknowledged`);
-  t.equal(done.answer.headers.range, `0-${bytes.length - 1}`, 'B takes the rest');
-  return done.from;
-}
-
 /** The new writer gives the session back: the next one does not wait for a lease. */
-async function failedTakeOver(t: Test, database: Client, dataFile: (session: string) => Promise<string>, b: HttpClient): Promise<void> {
+async function failedTakeOver(t: Test, database: Client, dataFile: DataFile, b: HttpClient): Promise<void> {
   const session = await openSession(b, 'takeover');
   const bytes = bytesOf(400 * KiB, 'take-over');
   t.equal((await b.send('PATCH', session, { body: bytes.subarray(0, 300 * KiB) })).status, 202, 'begun');
@@ -404,21 +297,6 @@ async function unknownUpload(t: Test, stage: Stage, s3: S3Client, Bucket: string
   );
   t.equal((await other.client.send('PUT', withDigest(session, digestOf(bytes)), { body: '' })).status, 201, 'and finishes');
   t.strictSame(await parts(), [], 'what the first one began stays without bytes');
-}
-
-function receivedOf({ headers }: Answer): number {
-  const last = /^0-(\d+)$/.exec(String(headers.range))?.[1];
-  if (last === undefined) throw new Error(`no Range but ${headers.range}`);
-  return Number(last) + 1;
-}
-
-function idOf(session: string): string {
-  return session.split('/').at(-1) ?? '';
-}
-
-async function dataUuid(database: Client, session: string): Promise<string> {
-  const { rows } = await database.query<{ data_uuid: string }>('SELECT data_uuid FROM upload_sessions WHERE id = $1', [idOf(session)]);
-  return rows[0]?.data_uuid ?? '';
 }
 
 async function blobUuid(database: Client, digest: string): Promise<string> {
