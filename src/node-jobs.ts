@@ -10,10 +10,11 @@ import { lifetimesBy } from './collector/lifetimes.js';
 import { sweep } from './collector/sweep.js';
 import { markIntervalMs, type Continuity } from './cluster/continuity.js';
 import type { Presence } from './cluster/leadership.js';
+import type { ServerPool } from './database/pool.js';
 import type { Config } from './config/config.js';
 import type { Availability } from './database/availability.js';
 import { isConnectionLoss } from './database/failures.js';
-import type { ServerPool } from './database/pool.js';
+import { catchUpWhenDue } from './jobs/catch-up.js';
 import { abortUploads } from './jobs/abort-uploads.js';
 import { expireWrites, giveUpLostWrites } from './jobs/expire-writes.js';
 import { runPeriodically, type Periodic } from './jobs/periodic.js';
@@ -33,6 +34,8 @@ export interface JobParts {
   readonly config: Config;
   readonly log: Log;
   readonly journal: Journal;
+  /** For what takes transactions of more than one statement. */
+  readonly pool: ServerPool;
   /** Undefined until the node has entered the cluster. */
   readonly presence: () => Presence | undefined;
   readonly continuity: Continuity;
@@ -51,6 +54,7 @@ export function startJobs({
   config,
   log,
   journal,
+  pool,
   presence,
   continuity,
   availability,
@@ -59,8 +63,8 @@ export function startJobs({
   pulls,
   scrub: scrubParts,
 }: JobParts): Jobs {
-  let stopping = false;
   const jobs: Periodic[] = [];
+  const ended = new AbortController();
   const start = (name: string, intervalMs: number, work: () => Promise<unknown>): void => {
     const job = runPeriodically(
       intervalMs,
@@ -97,7 +101,7 @@ export function startJobs({
     lifetimesOf: lifetimesBy(config),
     batch: config.gc.batch,
     delayMs: config.gc.delay,
-    obstacle: () => (stopping ? 'this node stops' : leads() ? undefined : 'this node does not lead'),
+    obstacle: () => (ended.signal.aborted ? 'this node stops' : leads() ? undefined : 'this node does not lead'),
     refresh: () => continuity.refresh(),
     counters,
   };
@@ -114,10 +118,12 @@ export function startJobs({
   const scrub = backgroundScrub({ ...scrubParts, journal, log, cycleMs, bytesPerSecond, mayGoOn: leads });
   startWhile(mayDelete, 'heal damaged blobs', 5_000, () => scrub.heal());
   if (enabled) startWhile(mayDelete, 'scrub', Math.min(60_000, cycleMs), () => scrub.run());
+  const told = (level: 'info' | 'warn', line: string): void => log[level](line);
+  startWhile(leads, 'catch up', 5_000, () => catchUpWhenDue({ journal, pool, mayGoOn: leads, signal: ended.signal, log: told }));
   return {
     poke: () => jobs.forEach((job) => job.poke()),
     async stop() {
-      stopping = true;
+      ended.abort();
       scrub.stop();
       await Promise.all(jobs.map((job) => job.stop()));
     },

@@ -180,6 +180,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       config,
       log,
       journal,
+      pool: database.writes,
       presence: () => presence,
       continuity,
       availability,

@@ -68,6 +68,21 @@ export async function setNodeGeneration(queryer: Queryer, node: string, generati
   await queryer.query('UPDATE nodes SET generation = $2 WHERE id = $1', [node, generation]);
 }
 
+/** Whether nodes ended without a word before the server was started, and none was heard since: then it may be an older copy of itself that was started. */
+export async function endedBeforeServer(queryer: Queryer): Promise<boolean> {
+  const { rows } = await queryer.query<{ ended: boolean }>('SELECT max(heartbeat_at) < pg_postmaster_start_time() AS ended FROM nodes');
+  return rows[0]?.ended === true;
+}
+
+/** Those of the ids that no node has, nor had before it was declared dead. */
+export async function listUnknownNodes(queryer: Queryer, ids: readonly string[]): Promise<string[]> {
+  const { rows } = await queryer.query<{ id: string }>(
+    'SELECT id FROM unnest($1::uuid[]) id WHERE NOT EXISTS (SELECT FROM nodes n WHERE n.id = id)',
+    [ids],
+  );
+  return rows.map(({ id }) => id);
+}
+
 /** How many nodes that live have yet to verify what they remember. */
 export async function countUnverified(queryer: Queryer, generation: bigint): Promise<number> {
   const { rows } = await queryer.query<{ count: number }>(
@@ -77,11 +92,11 @@ export async function countUnverified(queryer: Queryer, generation: bigint): Pro
   return rows[0]?.count ?? 0;
 }
 
-/** The generation since which the store may hold more than the database; undefined when it was walked. */
+/** The present generation, when the store may hold more than the database and was not walked since; else undefined. */
 export async function findCatchUp(queryer: Queryer): Promise<bigint | undefined> {
-  const { rows } = await queryer.query<{ due: string | null }>('SELECT catch_up_due AS due FROM cluster');
-  const due = rows[0]?.due ?? null;
-  return due === null ? undefined : BigInt(due);
+  const { rows } = await queryer.query<{ generation: string }>('SELECT generation FROM cluster WHERE catch_up_due IS NOT NULL');
+  const [row] = rows;
+  return row === undefined ? undefined : BigInt(row.generation);
 }
 
 /** After the walk that began in `generation`. False when the database has changed since: then another walk is due. */

@@ -32,6 +32,7 @@ import {
   type GenerationMark,
 } from '../storage/cluster-marks.js';
 import { RecentWrites, type RecentWrite } from './recent-writes.js';
+import { findDoubt, type Doubt } from './unclean-end.js';
 
 export interface ContinuityOptions {
   readonly store: BlobStore;
@@ -77,8 +78,10 @@ export class Continuity {
   /** Looks at the database for the first time. `alone`: no other node lives. Throws an Error for the operator when nothing may be written. */
   async open(database: Database, client: Client, alone: boolean): Promise<void> {
     this.database = database;
-    const refused = await this.verify(client, alone);
+    const doubt = alone ? await findDoubt(client, this.store) : undefined;
+    const refused = await this.verify(client, alone, doubt);
     if (refused !== undefined) throw new Error(refused);
+    if (doubt !== undefined) await this.store.delete(doubt.marks);
     this.reason = undefined;
   }
 
@@ -219,7 +222,7 @@ export class Continuity {
   }
 
   /** Why nothing may be written through this database; undefined when all is well. With `jump`, the sequence goes past whatever may be in use. */
-  private async verify(client: Client, jump: boolean): Promise<string | undefined> {
+  private async verify(client: Client, jump: boolean, doubt?: Doubt): Promise<string | undefined> {
     const at = performance.now();
     const mark = await readGeneration(this.store);
     const [highWater, blocksEnd] = [await readHighWater(this.store), await readBlocksEnd(this.store)];
@@ -244,9 +247,12 @@ export class Continuity {
     const writes = this.recent.list();
     const lost = await listUnknownWrites(client, writes);
     const isNews = this.known === undefined || this.known.generation === facts.generation;
-    const cause = change ?? (isNews && lost.length > 0 ? `${lost.length} acknowledged writes are missing` : undefined);
+    const certain = change ?? (isNews && lost.length > 0 ? `${lost.length} acknowledged writes are missing` : undefined);
+    // A generation that the store has not heard of was begun because somebody knew.
+    const cause = certain ?? (mark?.generation === facts.generation ? doubt?.reason : undefined);
     if (cause !== undefined && (mark === undefined || mark.generation === facts.generation)) {
-      this.log('warn', `the database has gone back in time (${cause}): a new generation begins, and the store has to be walked`);
+      const how = certain === undefined ? 'may have' : 'has';
+      this.log('warn', `the database ${how} gone back in time (${cause}): a new generation begins, and the store has to be walked`);
       await beginGeneration(client, facts.generation);
       facts = { ...(await findFacts(client)), sequence: facts.sequence };
     }

@@ -38,11 +38,8 @@ export class Availability {
   private readonly options: AvailabilityOptions;
   private readonly reads = new Set<Ask>();
   private readonly writes = new Set<Ask>();
-  private readonly forced = new Set<{ readonly reason: string }>();
   private timer: NodeJS.Timeout | undefined;
   private down: { readonly reason: string; readonly since: number } | undefined;
-  private told: string | undefined;
-  private since = 0;
   private probing = false;
   private answeredAt = performance.now();
   private tickedAt = performance.now();
@@ -60,8 +57,7 @@ export class Availability {
 
   /** Why the database is not asked; undefined when it is. */
   get reason(): string | undefined {
-    const [first] = this.forced;
-    return first?.reason ?? this.down?.reason;
+    return this.down?.reason;
   }
 
   /** What is read from the database: fails with `DatabaseAway` instead of waiting for long. */
@@ -79,16 +75,6 @@ export class Availability {
     if (this.down === undefined) this.check();
   }
 
-  /** The database is there but must not be asked, for example because it is behind the store. Ends with the function that is returned. */
-  force(reason: string): () => void {
-    const force = { reason };
-    this.forced.add(force);
-    this.changed();
-    return () => {
-      if (this.forced.delete(force)) this.changed();
-    };
-  }
-
   /** It is known to be away. */
   lose(reason: string): void {
     if (this.down !== undefined) return;
@@ -96,7 +82,13 @@ export class Availability {
     this.holds = now - this.recoveredAt < settledMs ? Math.min(this.holds + 1, holdsMs.length - 1) : 0;
     this.down = { reason, since: now };
     this.losses++;
-    this.changed();
+    this.degraded = true;
+    for (const asks of [this.reads, this.writes]) {
+      const waiting = [...asks];
+      asks.clear();
+      for (const ask of waiting) ask.reject(new DatabaseAway(reason));
+    }
+    this.options.onLost(reason);
   }
 
   close(): void {
@@ -158,7 +150,7 @@ export class Availability {
     this.ask(this.reads, this.options.probe)
       .then(
         () => this.found(),
-        (error: unknown) => this.lose(error instanceof Error ? error.message : String(error)),
+        (error: unknown) => this.failed(error),
       )
       .finally(() => {
         this.probing = false;
@@ -168,27 +160,20 @@ export class Availability {
   private found(): void {
     const now = performance.now();
     if (this.down === undefined || now - this.down.since < (holdsMs[this.holds] ?? 0)) return;
+    const { since } = this.down;
     this.down = undefined;
+    this.degraded = false;
     this.recoveredAt = now;
-    this.changed();
+    this.options.onRecovered(now - since);
   }
 
-  private changed(): void {
-    const { reason } = this;
-    if (reason === this.told) return;
-    const before = this.told;
-    this.told = reason;
-    this.degraded = reason !== undefined;
-    if (reason === undefined) {
-      this.options.onRecovered(performance.now() - this.since);
-      return;
+  /** That it is there again, but cannot be used, is news. */
+  private failed(error: unknown): void {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (this.down === undefined) this.lose(reason);
+    else if (!isDatabaseAway(error) && reason !== this.down.reason) {
+      this.down = { ...this.down, reason };
+      this.options.onLost(reason);
     }
-    if (before === undefined) this.since = performance.now();
-    for (const asks of [this.reads, this.writes]) {
-      const waiting = [...asks];
-      asks.clear();
-      for (const ask of waiting) ask.reject(new DatabaseAway(reason));
-    }
-    this.options.onLost(reason);
   }
 }

@@ -34,9 +34,13 @@ export function isTransient(error: unknown): boolean {
 /** The database is not the one that it was, or is behind its store; a class of connection loss, so that reads go on from the store. */
 export const databaseChanged = '08HA1';
 
-/** True when Postgres may or may not have done what it was asked. */
+/** True when Postgres may or may not have done what it was asked. What names a file is of the filesystem, whatever its code: a socket's errors have an address. */
 export function isConnectionLoss(error: unknown): boolean {
-  return error instanceof Error && (lostConnection.test(sqlStateOf(error) ?? '') || lostConnectionMessage.test(error.message));
+  return (
+    error instanceof Error &&
+    !('path' in error) &&
+    (lostConnection.test(sqlStateOf(error) ?? '') || lostConnectionMessage.test(error.message))
+  );
 }
 
 /** The database is not asked, or was lost while it was. */

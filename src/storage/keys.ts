@@ -42,6 +42,7 @@ export const generationsPrefix = 'cluster/generations/';
 export const highWaterPrefix = 'cluster/high-water/';
 export const blocksPrefix = 'cluster/blocks/';
 export const damagePrefix = 'cluster/damaged/';
+export const nodesPrefix = 'cluster/nodes/';
 export const repositoriesPrefix = 'repositories/';
 export const signingKeysPrefix = 'access/keys/';
 export const revocationsPrefix = 'access/revoked/';
@@ -56,7 +57,13 @@ export function countOf(prefix: string, key: string): bigint {
 }
 
 export function nodeKey(node: string): string {
-  return `cluster/nodes/${node}`;
+  return nodesPrefix + node;
+}
+
+/** The node whose mark a key is. */
+export function nodeOf(key: string): string | undefined {
+  const id = key.slice(nodesPrefix.length);
+  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id) ? id : undefined;
 }
 
 /** What marks some data as damaged; each mark has a sequence of its own, since data may be healed and be damaged again. */

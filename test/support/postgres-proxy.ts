@@ -27,8 +27,17 @@ interface Trap {
   readonly sprung: (release: () => void) => void;
 }
 
-/** `rewrite` changes what the server says, piece by piece, without changing how long it is. */
-export async function startPostgresProxy(databaseUrl: string, rewrite = (piece: Buffer): Buffer => piece): Promise<PostgresProxy> {
+export interface PostgresProxyOptions {
+  /** Without it any free one. */
+  readonly port?: number;
+  /** Changes what the server says, piece by piece, without changing how long it is. */
+  readonly rewrite?: (piece: Buffer) => Buffer;
+}
+
+export async function startPostgresProxy(
+  databaseUrl: string,
+  { port: ownPort = 0, rewrite = (piece) => piece }: PostgresProxyOptions = {},
+): Promise<PostgresProxy> {
   const target = new URL(databaseUrl);
   const socketDirectory = target.searchParams.get('host');
   const port = Number(target.searchParams.get('port') ?? (target.port || '5432'));
@@ -75,7 +84,7 @@ export async function startPostgresProxy(databaseUrl: string, rewrite = (piece: 
       if (held === undefined) server.destroy();
     });
   });
-  listener.listen(0, '127.0.0.1');
+  listener.listen(ownPort, '127.0.0.1');
   await once(listener, 'listening');
   const url = new URL(databaseUrl);
   url.search = '';

@@ -46,6 +46,7 @@ const debianPackages = {
   'docker-registry': 'docker-registry',
   haproxy: 'haproxy',
   nginx: 'nginx-light',
+  pgbouncer: 'pgbouncer',
   'systemd-analyze': 'systemd',
   wrk: 'wrk',
 } as const;

@@ -1,0 +1,154 @@
+// SPDX-FileCopyrightText: 2026 The ha-registry authors
+// SPDX-License-Identifier: EUPL-1.2
+
+/** What does not belong together, or cannot be relied upon, is refused with a line that says why. */
+import { cp, rm } from 'node:fs/promises';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { startOwnPostgres } from '../support/own-postgres.js';
+import { freshDatabase } from '../support/postgres.js';
+import { startPooler } from '../support/pooler.js';
+import { startPostgresProxy } from '../support/postgres-proxy.js';
+import { freePort, temporaryDirectory } from '../support/registry.js';
+import { findTool } from '../support/tools.js';
+import { imageOf, until } from '../support/wire-suite.js';
+import { failureOf, pulls, pushTag, query, refusal, startNode, untilPushed } from './cluster-node.js';
+
+void t.test('servers that will not do', { buffered: true }, servers);
+void t.test('a late start that is refused', { buffered: true }, lateRefusal);
+t.jobs = 2;
+void t.test('what does not belong together', { buffered: true }, async (t) => {
+  const { url } = await freshDatabase();
+  const root = await temporaryDirectory('cluster-');
+  const first = await startNode(t, root, { url });
+  await pushTag(first, 'team/a', 'v1');
+
+  await t.test('an empty directory beside a database in use', async (t) => {
+    const empty = await temporaryDirectory('empty-');
+    t.match(
+      await refusal(empty, { url }),
+      new RegExp(`^ha-registry: the store ${empty}/store is not the one that goes with this database`),
+    );
+  });
+  await t.test('a copy of the store, while a node uses the other one', async (t) => {
+    const copy = await temporaryDirectory('copy-');
+    await cp(path.join(root, 'store'), path.join(copy, 'store'), { recursive: true });
+    const line = await refusal(copy, { url }, () => removeMarks(copy));
+    t.match(line, `ha-registry: a node of this database uses another store: filesystem ${root}/store, and this one ${copy}/store`);
+  });
+  await t.test('another database beside a store that is not its own, and an empty one', async (t) => {
+    const other = await freshDatabase();
+    t.match(await refusal(root, { url: other.url }), /the database is empty, but the store .* ha-registry rebuild/);
+    const node = await startNode(t, await temporaryDirectory('other-'), { url: other.url });
+    t.equal(await node.stop(), 0, 'it goes well with a store of its own');
+    t.match(
+      await refusal(root, { url: other.url }),
+      /belongs to the database of cluster [0-9a-f-]{36}, but the database in use is that of cluster/,
+    );
+  });
+  await t.test('a database that forgets what it was told', async (t) => {
+    const other = await freshDatabase();
+    const name = new URL(other.url).pathname.slice(1);
+    await query(other.url, `ALTER DATABASE ${name} SET synchronous_commit = off`);
+    t.match(await refusal(await temporaryDirectory('x-'), { url: other.url }), /^ha-registry: the database has synchronous_commit = off/);
+  });
+  await t.test('a server that allows too few connections', async (t) => {
+    const other = await startOwnPostgres();
+    t.teardown(() => other.close());
+    const [limits] = await other.query<{ most: number }>(
+      `SELECT sum(CASE WHEN name = 'max_connections' THEN setting::int ELSE -setting::int END)::int AS most FROM pg_settings
+       WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')`,
+    );
+    const most = limits?.most ?? 0;
+    const place = await temporaryDirectory('x-');
+    const line = await refusal(place, { url: other.url, pool: { reads: 100 } });
+    t.match(line, `ha-registry: the database allows ${most} connections, and a node takes 119`, 'a node alone that takes too many');
+    const node = await startNode(t, place, { url: other.url, pool: { reads: 40 } });
+    const another = await startNode(t, place, { url: other.url, pool: { reads: 40 } });
+    t.match(another.log(), `the database allows ${most} connections, but 2 nodes may take 60 each, 120 in all`, 'together: a warning');
+    t.notMatch(node.log(), 'in all', 'which the first one did not need');
+  });
+  await t.test('a server that cannot be reached', async (t) => {
+    const line = await refusal(await temporaryDirectory('x-'), { url: `postgres://nobody@127.0.0.1:${await freePort()}/none` });
+    t.match(line, /^ha-registry: the database cannot be reached \(database\.url\): .*ECONNREFUSED/);
+  });
+  await t.test('settings that contradict each other', async (t) => {
+    const failure = await failureOf(await temporaryDirectory('x-'), { url, urls: [url] });
+    t.equal(failure.outcome, 'exit 2');
+    t.match(failure.result.stderr, 'give one of database.url, database.urls and database.url_file');
+  });
+  t.equal(await pulls(first, 'team/a', 'v1'), imageOf(['v1']), 'the node that was there is not disturbed');
+});
+
+async function servers(t: Test): Promise<void> {
+  const { url } = await freshDatabase();
+  const direct = await startPostgresProxy(url);
+  t.teardown(() => direct.close());
+  await t.test('one that is too old', async (t) => {
+    const [{ version }] = (await query(url, `SELECT current_setting('server_version_num') AS version`)) as [{ version: string }];
+    const proxy = await startPostgresProxy(url, { rewrite: (piece) => replaced(piece, version, '130022') });
+    t.teardown(() => proxy.close());
+    t.match(
+      await refusal(await temporaryDirectory('x-'), { url: proxy.url }),
+      /^ha-registry: the database server is Postgres \S+; ha-registry needs 14/,
+    );
+  });
+  const pgbouncer = await findTool('pgbouncer');
+  const missing = 'missing' in pgbouncer && `POOLERS ARE NOT TESTED: ${pgbouncer.missing}`;
+  if (missing) console.error(missing);
+  for (const [mode, pattern] of [
+    ['transaction', /^ha-registry: a connection pooler in transaction mode stands before the database; .* \(database\.url\)$/],
+    ['session', undefined],
+  ] as const) {
+    await t.test(`a pooler in ${mode} mode`, { skip: missing }, async (t) => {
+      const pooler = await startPooler((pgbouncer as { path: string }).path, new URL(direct.url), mode);
+      t.teardown(() => pooler.stop());
+      const place = await temporaryDirectory('x-');
+      if (pattern !== undefined) {
+        t.match(await refusal(place, { url: pooler.url }), pattern, 'is refused');
+        return;
+      }
+      const node = await startNode(t, place, { url: pooler.url });
+      await pushTag(node, 'team/a', 'v1');
+      t.equal(await pulls(node, 'team/a', 'v1'), imageOf(['v1']), 'goes well');
+    });
+  }
+}
+
+/** A node that began without its database says why it does not use the one that has come. */
+async function lateRefusal(t: Test): Promise<void> {
+  const { url } = await freshDatabase();
+  const root = await temporaryDirectory('cluster-');
+  const first = await startNode(t, root, { url });
+  await pushTag(first, 'team/a', 'v1');
+  t.equal(await first.stop(), 0);
+  const port = await freePort();
+  const away = new URL(url);
+  away.search = '';
+  away.host = `127.0.0.1:${port}`;
+  const node = await startNode(t, root, { url: away.href });
+  t.match(node.log(), /the database is away, so pulls are served from the store and nothing can be pushed: .*ECONNREFUSED/);
+  await query(url, `ALTER DATABASE ${away.pathname.slice(1)} SET synchronous_commit = off`);
+  const proxy = await startPostgresProxy(url, { port });
+  t.teardown(() => proxy.close());
+  const reason = 'the database has synchronous_commit = off';
+  await until('it says why', () => node.log().includes(reason));
+  const asked = proxy.roundTrips.length;
+  await until('it has tried again and again', () => proxy.roundTrips.length > 5 * asked + 20);
+  t.equal(node.log().split(reason).length, 2, 'once');
+  t.match((await node.client.send('GET', '/readyz')).body.toString(), reason, 'so does its readiness');
+  t.equal(await pulls(node, 'team/a', 'v1'), imageOf(['v1']), 'pulls go on');
+  await query(url, `ALTER DATABASE ${away.pathname.slice(1)} RESET synchronous_commit`);
+  await untilPushed(node, 'team/a', 'v2');
+}
+
+/** As another server would say it. */
+function replaced(piece: Buffer, text: string, by: string): Buffer {
+  const at = piece.indexOf(text);
+  if (at >= 0) piece.write(by, at);
+  return piece;
+}
+
+async function removeMarks(root: string): Promise<void> {
+  await rm(path.join(root, 'store/cluster/nodes'), { recursive: true, force: true });
+}
