@@ -72,6 +72,13 @@ static int sync_parent(Put *put, const char *path) {
 static int make_directories(Put *put) {
   for (uint32_t index = 0; index < put->directory_count; index++) {
     if (mkdir(put->directories[index], 0777) != 0 && errno != EEXIST) return fail(put, "mkdir");
+  }
+  return 0;
+}
+
+/* While the file is in them nobody can remove them and make them anew. */
+static int sync_directories(Put *put) {
+  for (uint32_t index = 0; index < put->directory_count; index++) {
     if (sync_parent(put, put->directories[index]) != 0) return -1;
   }
   return 0;
@@ -106,7 +113,7 @@ static void execute(napi_env env, void *data) {
   Put *put = data;
   if (make_directories(put) != 0) return;
   if ((put->size == 0 ? make_empty(put) : write_synced(put)) != 0) return;
-  sync_parent(put, put->path);
+  if (sync_parent(put, put->path) == 0) sync_directories(put);
 }
 
 static const char *error_code(int problem) {

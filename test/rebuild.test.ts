@@ -73,6 +73,8 @@ async function withNode<T>({ storage, url }: Place, use: (client: HttpClient) =>
   const client = new HttpClient(registry.port);
   try {
     return await use(client);
+  } catch (error) {
+    throw new Error(`${String(error)}\n${registry.log()}`, { cause: error });
   } finally {
     client.close();
     await registry.stop();

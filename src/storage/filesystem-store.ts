@@ -6,7 +6,7 @@ import { constants } from 'node:fs';
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, rmdir, stat, truncate, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { UndeletedObjects, type BlobStore, type DataWriter, type Page, type PartRule } from './blob-store.js';
-import { DurableDirectories, syncDirectory } from './durable-directory.js';
+import { DurableDirectories, makeDirectories, syncDirectory, syncParents } from './durable-directory.js';
 import { openFileSource } from './file-source.js';
 import { FileWriter, type FileWorkers, type KeepFree } from './file-writer.js';
 import { FreeSpace } from './free-space.js';
@@ -21,7 +21,7 @@ export interface FilesystemOptions {
   readonly keepFreeBytes: number;
 }
 
-/** Makes the directories (topmost first), writes a file by way of a temporary one, and syncs all of it: `native/durable_put.c`. */
+/** Makes the directories (topmost first), writes a file by way of a temporary one, and syncs all of it, the file first: `native/durable_put.c`. */
 export type DurablePut = (directories: readonly string[], temporary: string, path: string, bytes: Uint8Array) => Promise<void>;
 
 /**
@@ -89,14 +89,9 @@ class FilesystemStore implements BlobStore {
     const written = join(this.temporary, randomUUID());
     const { durablePut } = this;
     await this.retryingDirectory(dirname(path), async (directory) => {
-      if (durablePut === undefined) {
-        await this.directories.ensure(directory);
-        await putFile(written, path, bytes);
-      } else {
-        const unknown = this.directories.unknown(directory);
-        await durablePut(unknown, written, path, bytes);
-        this.directories.remember(unknown);
-      }
+      const unknown = this.directories.unknown(directory);
+      await (durablePut ?? putDurably)(unknown, written, path, bytes);
+      await this.directories.settle(directory, unknown);
     });
   }
 
@@ -251,7 +246,8 @@ async function removeStale(temporary: string): Promise<void> {
 const staleAfterMs = 24 * 60 * 60 * 1000;
 
 /** What `durablePut` does, in JavaScript. An empty file is whole from its first moment. */
-async function putFile(temporary: string, path: string, bytes: Uint8Array): Promise<void> {
+async function putDurably(directories: readonly string[], temporary: string, path: string, bytes: Uint8Array): Promise<void> {
+  await makeDirectories(directories);
   if (bytes.byteLength === 0) await (await open(path, 'w')).close();
   else {
     try {
@@ -263,6 +259,7 @@ async function putFile(temporary: string, path: string, bytes: Uint8Array): Prom
     }
   }
   await syncDirectory(dirname(path));
+  await syncParents(directories);
 }
 
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {

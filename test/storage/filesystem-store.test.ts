@@ -3,7 +3,7 @@
 
 import { EventEmitter, once } from 'node:events';
 import { existsSync, utimesSync, writeFileSync } from 'node:fs';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, open, readdir, readlink, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import type { BlobStore } from '../../src/storage/blob-store.js';
@@ -34,7 +34,45 @@ for (const [title, skip, options] of [
     const root = await temporaryDirectory('store-');
     await contract(t, () => openFilesystemStore(path.join(root, 'contract'), options));
     await t.test('its directory', (t) => directory(t, path.join(root, 'directory'), options));
+    const noProcess = !existsSync('/proc/self/fd') && 'only Linux tells what is synced';
+    await t.test('directories that others make anew', { skip: noProcess }, (t) => madeAnew(t, path.join(root, 'anew'), options));
   });
+}
+
+/** Another node removes a directory that is empty, and makes it anew; it dies before that is synced. */
+async function madeAnew(t: Test, root: string, options: FilesystemOptions): Promise<void> {
+  const [one, other] = [await openFilesystemStore(root, options), await openFilesystemStore(root, options)];
+  const tags = 'repositories/r/_tags';
+  await one.put(`${tags}/t/1`, Buffer.from('x'));
+  await other.delete([`${tags}/t/1`]);
+  t.notOk(existsSync(path.join(root, 'repositories/r')), 'removed');
+  await mkdir(path.join(root, tags, 't'), { recursive: true });
+  const parents = ['', 'repositories', 'repositories/r', tags].map((directory) => path.join(root, directory).replace(/\/$/, ''));
+  const synced = async (key: string): Promise<string[]> => {
+    const seen = await syncedWhile(root, () => one.put(key, Buffer.from('x')));
+    return seen.filter((directory) => parents.includes(directory)).sort();
+  };
+  t.strictSame(await synced(`${tags}/t/2`), parents, 'every directory above the file is synced');
+  t.strictSame(await synced(`${tags}/t/3`), [], 'the next time there is no need to');
+}
+
+/** The directories that are synced by way of this process's file handles. */
+async function syncedWhile(directory: string, work: () => Promise<void>): Promise<string[]> {
+  const handle = await open(directory, 'r');
+  const prototype = Object.getPrototypeOf(handle) as FileHandle;
+  await handle.close();
+  const { sync } = prototype;
+  const seen: string[] = [];
+  prototype.sync = async function (this: FileHandle) {
+    seen.push(await readlink(`/proc/self/fd/${this.fd}`));
+    return sync.call(this);
+  };
+  try {
+    await work();
+  } finally {
+    prototype.sync = sync;
+  }
+  return seen;
 }
 
 /** What only a filesystem has. */
