@@ -62,8 +62,8 @@ async function frozenWriter(t: Test, stage: Stage, b: HttpClient): Promise<void>
   const pinned = [await pinWriter(stage, patch.session), await pinWriter(stage, put.session)];
   process.kill(a.pid, 'SIGSTOP');
   await goOn(t, b, patch.session, bytes);
-  for (const { facts } of pinned) t.strictSame(await facts(), { lives: false, known: true, leased: true }, 'its node is as good as dead');
-  const { range } = (await b.send('GET', put.session)).headers;
+  for (const pin of pinned) t.strictSame(await pin.facts(), { lives: false, known: true, leased: true }, 'its node is as good as dead');
+  const told = await b.send('GET', put.session);
   for (const { release } of pinned) await release();
   patch.open.request.end(Buffer.alloc(bytes.length - sentBytes, 'other bytes'));
   put.open.request.end(whole.subarray(sentBytes));
@@ -71,7 +71,11 @@ async function frozenWriter(t: Test, stage: Stage, b: HttpClient): Promise<void>
   await lostIt(t, patch.open, 'the one that wakes cannot append');
   await lostIt(t, put.open, 'nor commit');
   t.equal((await b.send('HEAD', `/v2/moving/blobs/${digestOf(whole)}`)).status, 404, 'what it had all the bytes of is no blob');
-  t.equal((await b.send('GET', put.session)).headers.range, range, 'the upload stands where another client was told that it does');
+  t.equal(
+    (await b.send('GET', put.session)).headers.range,
+    told.headers.range,
+    'the upload stands where another client was told that it does',
+  );
   await finish(t, [a.client, b], b, patch.session, bytes);
   await goOn(t, b, put.session, whole);
   await finish(t, [a.client, b], b, put.session, whole);
@@ -190,7 +194,7 @@ async function givenUp(t: Test): Promise<void> {
   }
 }
 
-async function stop({ client, stop: end }: Member): Promise<void> {
-  client.close();
-  await end();
+async function stop(member: Member): Promise<void> {
+  member.client.close();
+  await member.stop();
 }

@@ -61,7 +61,7 @@ async function syncedWhile(directory: string, work: () => Promise<void>): Promis
   const handle = await open(directory, 'r');
   const prototype = Object.getPrototypeOf(handle) as FileHandle;
   await handle.close();
-  const { sync } = prototype;
+  const { value: sync } = Object.getOwnPropertyDescriptor(prototype, 'sync') as { value: (this: FileHandle) => Promise<void> };
   const seen: string[] = [];
   prototype.sync = async function (this: FileHandle) {
     seen.push(await readlink(`/proc/self/fd/${this.fd}`));

@@ -30,18 +30,19 @@ export type S3ServerKind = 'minio' | 'versitygw';
 /** What a server of a test's own may have that the shared one has not. */
 export interface S3ServerExtras {
   /** PEM files: it speaks HTTPS. */
-  readonly tls?: { readonly caFile: string; readonly certificateFile: string; readonly keyFile: string };
+  readonly tls?: { readonly caFile: string; readonly certificateFile: string; readonly keyFile: string   readonly place?: typeof quickDirectory;
+};
   readonly environment?: Readonly<Record<string, string>>;
 }
 export type MaybeServer = S3Server | { readonly missing: string };
 
 const running = new Map<S3ServerKind, Promise<MaybeServer>>();
 
-/** The server, or why there is none. */
-export function s3Server(kind: S3ServerKind = 'minio'): Promise<MaybeServer> {
+/** The server, or why there is none. `place` makes the directory of one that was not asked for yet. */
+export function s3Server(kind: S3ServerKind = 'minio', place = quickDirectory): Promise<MaybeServer> {
   const known = running.get(kind);
   if (known !== undefined) return known;
-  const started = startS3Server(kind);
+  const started = startS3Server(kind, place);
   running.set(kind, started);
   return started;
 }
@@ -67,18 +68,18 @@ export async function s3Settings(server: S3Server, more: object = {}): Promise<{
   return { bucket: await server.bucket(), endpoint, credentials, ...more } as { readonly bucket: string };
 }
 
-async function startS3Server(kind: S3ServerKind): Promise<MaybeServer> {
+async function startS3Server(kind: S3ServerKind, place: typeof quickDirectory): Promise<MaybeServer> {
   const external = process.env['TEST_S3_ENDPOINT'];
   if (kind === 'minio' && external !== undefined && external !== '') {
     return connect(external, process.env['TEST_S3_ACCESS_KEY_ID'] ?? '', process.env['TEST_S3_SECRET_ACCESS_KEY'] ?? '', () => undefined);
   }
   const program = await findTool(kind);
   if ('missing' in program) return { missing: `${program.missing}; TEST_S3_ENDPOINT can name another S3 server` };
-  return launch(kind, program.path, {});
+  return launch(kind, program.path, { place });
 }
 
-async function launch(kind: S3ServerKind, program: string, { tls, environment = {} }: S3ServerExtras): Promise<S3Server> {
-  const root = await quickDirectory('s3-');
+async function launch(kind: S3ServerKind, program: string, { tls, environment = {}, place = quickDirectory }: S3ServerExtras): Promise<S3Server> {
+  const root = await place('s3-');
   const port = await freePort();
   const user = 'tester';
   const password = randomBytes(16).toString('hex');
