@@ -16,9 +16,9 @@ t.teardown(stopS3Servers);
 const missing = 'missing' in server && `THE COST OF REQUESTS IS NOT COUNTED: ${server.missing}`;
 if (missing) console.error(missing);
 
-/** What a node does by itself goes on meanwhile: its sign of life, its jobs, and the marks in the store. */
-const ofJobs =
-  /^(beat|find-facts|gc-|list-(expired-writes|due-|expired)|set-outcome-unknown|expire-|write-pulls|forget-|SELECT generation FROM|SELECT record_high_water)/;
+/** What a node that does not lead does by itself meanwhile: its sign of life, a look at the database, and what each does for its own writes and pulls. */
+const ofJobs = /^(beat|find-facts|SELECT 1|set-outcome-unknown|record-pulls)/;
+/** And a look at the marks in the store. */
 const ofMarks = /cluster(\/|%2F)/;
 
 void t.test('the cost of requests', { skip: missing }, async (t) => {
@@ -26,18 +26,16 @@ void t.test('the cost of requests', { skip: missing }, async (t) => {
   const { url } = await freshDatabase();
   const postgres = await startPostgresProxy(url);
   const s3 = await startS3Proxy(server.endpoint);
-  const storage = { s3: { ...(await s3Settings(server)), endpoint: s3.endpoint } };
-  const settings = {
-    database: { url: postgres.url },
-    storage,
-    workers: { threads: 1 },
-    log: { level: 'warn' },
-  };
-  const registry = await startRegistry({ config: settings });
+  const place = await s3Settings(server);
+  const settings = { workers: { threads: 1 }, log: { level: 'warn' } };
+  const leader = await startRegistry({ config: { ...settings, database: { url }, storage: { s3: place } } });
+  const storage = { s3: { ...place, endpoint: s3.endpoint } };
+  const registry = await startRegistry({ config: { ...settings, database: { url: postgres.url }, storage } });
   const client = new HttpClient(registry.port);
   t.teardown(async () => {
     client.close();
     await registry.stop();
+    await leader.stop();
     postgres.close();
     s3.close();
   });
@@ -49,10 +47,6 @@ void t.test('the cost of requests', { skip: missing }, async (t) => {
       statements: postgres.roundTrips.slice(statements).filter((names) => !ofJobs.test(names)),
       requests: s3.seen.slice(requests).flatMap(({ method, url: asked }) => (ofMarks.test(asked) ? [] : [`${method} ${kindOf(asked)}`])),
     };
-  };
-  const expectStatus = async (status: number, answer: Promise<{ readonly status: number; readonly body: Buffer }>): Promise<void> => {
-    const { status: actual, body } = await answer;
-    if (actual !== status) throw new Error(`${actual} instead of ${status}: ${body.toString()}`);
   };
   const pushInTwo = async (repository: string, bytes: Buffer): Promise<void> => {
     const session = await openSession(client, repository);
@@ -97,8 +91,12 @@ void t.test('the cost of requests', { skip: missing }, async (t) => {
     '100 MB, after the last part: complete, HEAD and the link',
   );
   t.equal(large.requests.filter((request) => request === 'PUT part').length, 13, 'of parts of 8 MiB');
-  t.ok(large.statements.length <= 8, `with ${large.statements.join(', ')}`);
 });
+
+async function expectStatus(status: number, answer: Promise<{ readonly status: number; readonly body: Buffer }>): Promise<void> {
+  const { status: actual, body } = await answer;
+  if (actual !== status) throw new Error(`${actual} instead of ${status}: ${body.toString()}`);
+}
 
 function kindOf(url: string): string {
   const { pathname, searchParams } = new URL(url, 'http://store');

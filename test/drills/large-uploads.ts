@@ -10,11 +10,11 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { parseArgs } from 'node:util';
+import { bytesOf, digestOf } from '../support/bytes.js';
 import { HttpClient } from '../support/http-client.js';
 import { freshDatabase } from '../support/postgres.js';
 import { startRegistry, temporaryDirectory, type RunningRegistry } from '../support/registry.js';
 import { s3Server, s3Settings, stopS3Servers } from '../support/s3-server.js';
-import { bytesOf, digestOf, openSession, withDigest } from '../support/wire-suite.js';
 
 const MiB = 1024 * 1024;
 const { values } = parseArgs({
@@ -62,6 +62,12 @@ async function bucket(): Promise<object> {
   return s3Settings(server);
 }
 
+async function openSession(client: HttpClient, repository: string): Promise<string> {
+  const { status, headers } = await client.send('POST', `/v2/${repository}/blobs/uploads/`, { body: '' });
+  if (status !== 202 || headers.location === undefined) throw new Error(`POST: ${status}`);
+  return headers.location;
+}
+
 /** More of them than S3 has numbers for parts. */
 async function manyPatches(count: number): Promise<void> {
   const since = performance.now();
@@ -76,7 +82,7 @@ async function manyPatches(count: number): Promise<void> {
     }
   }
   const digest = digestOf(bytes);
-  const put = await members[0].client.send('PUT', withDigest(session, digest), { body: '' });
+  const put = await members[0].client.send('PUT', `${session}?digest=${digest}`, { body: '' });
   if (put.status !== 201) throw new Error(`PUT: ${put.status} ${put.body.toString()}`);
   const { body } = await members[1].client.send('GET', `/v2/many/blobs/${digest}`);
   if (!body.equals(bytes)) throw new Error('it is read with other bytes');
@@ -102,7 +108,7 @@ async function largeBlob(size: number): Promise<void> {
     if (status !== 202) throw new Error(`PATCH: ${status} ${body.toString()}`);
   }
   const digest = `sha256:${hash.digest('hex')}`;
-  const put = await members[1].client.send('PUT', withDigest(session, digest), { body: '' });
+  const put = await members[1].client.send('PUT', `${session}?digest=${digest}`, { body: '' });
   if (put.status !== 201) throw new Error(`PUT: ${put.status} ${put.body.toString()}`);
   tell(`a blob of ${size} bytes pushed in three PATCHes, at two nodes in turn`, since, false);
   const pulled = performance.now();

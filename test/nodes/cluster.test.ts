@@ -14,6 +14,7 @@ t.jobs = 3;
 void t.test('leadership', { buffered: true }, leadership);
 void t.test('a database that goes back in time', { buffered: true }, backInTime);
 void t.test('several servers', { buffered: true }, severalServers);
+void t.test('a standby that is promoted', { buffered: true }, promotedStandby);
 void t.test('a copy of the database', { buffered: true }, copiedDatabase);
 
 async function leadership(t: Test): Promise<void> {
@@ -119,7 +120,7 @@ async function severalServers(t: Test): Promise<void> {
   await pushTag(alone, 'team/a', 'v1');
   t.equal(await alone.stop(), 0);
   await primary.stop();
-  const standby = await startOwnPostgres(await primary.backUp());
+  const standby = await startOwnPostgres({ backup: await primary.backUp() });
   t.teardown(() => standby.close());
   await primary.start();
   // As a standby answers, but for the log that it would replay.
@@ -157,6 +158,48 @@ async function severalServers(t: Test): Promise<void> {
   await pushTag(node, 'team/a', 'v4');
   t.equal((await primary.query('SELECT name FROM tags')).length, 2, 'the old primary comes back, and nothing is written to it');
   t.match(await refusal(root, { url: primary.url }), /generation 1, but the store goes with generation 2: an old database has come back/);
+}
+
+/** A real one, by streaming replication; what it had not received yet is lost to it. */
+async function promotedStandby(t: Test): Promise<void> {
+  const primary = await startOwnPostgres({ replicates: true });
+  t.teardown(() => primary.close());
+  const root = await temporaryDirectory('cluster-');
+  const alone = await startNode(t, root, { url: primary.url });
+  await pushTag(alone, 'team/a', 'v1');
+  t.equal(await alone.stop(), 0);
+  await primary.stop();
+  const backup = await primary.backUp();
+  await primary.start();
+  const standby = await startOwnPostgres({ backup, follows: primary });
+  t.teardown(() => standby.close());
+  t.same(await standby.query('SELECT pg_is_in_recovery() AS follows'), [{ follows: true }], 'it follows');
+  t.match(
+    await refusal(await temporaryDirectory('x-'), { url: standby.url }),
+    'the database server is a standby or read-only',
+    'alone it is refused',
+  );
+
+  const node = await startNode(t, root, { urls: [standby.url, primary.url] });
+  await pushTag(node, 'team/a', 'v2');
+  const tagsOf = async (): Promise<string> =>
+    (await standby.query('SELECT name FROM tags ORDER BY name')).map(({ name }) => String(name)).join(' ');
+  await until('it has received the push', async () => (await tagsOf()) === 'v1 v2');
+  await standby.query(`ALTER SYSTEM SET primary_conninfo = ''`);
+  await standby.query('SELECT pg_reload_conf()');
+  await until('it receives nothing more', async () => (await standby.query('SELECT FROM pg_stat_wal_receiver')).length === 0);
+  await pushTag(node, 'team/a', 'v3');
+  await primary.stop();
+  t.equal(await pulls(node, 'team/a', 'v3'), imageOf(['v3']), 'without a primary pulls go on');
+  t.same(await standby.query('SELECT pg_promote() AS promoted'), [{ promoted: true }]);
+  await untilPushed(node, 'team/a', 'v4');
+  t.equal(await tagsOf(), 'v1 v2 v3 v4', `what it had not received is given back to it\n${node.log()}`);
+  t.match(
+    node.log(),
+    /the database has gone back in time \(it was (\d+\/\d+)\/00000001 and is \1\/00000002\)/,
+    'since it is on another timeline',
+  );
+  await until('the store is walked', () => node.log().includes('the database has caught up with the store'));
 }
 
 async function copiedDatabase(t: Test): Promise<void> {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** A Postgres server of a test's own, which it may stop, bring back, and set back to an earlier state of its data. Its address stays the same. */
-import { cp, rename, rm } from 'node:fs/promises';
+import { appendFile, cp, rename, rm, writeFile } from 'node:fs/promises';
 import { createServer, connect, type AddressInfo, type Server, type Socket } from 'node:net';
 import { once } from 'node:events';
 import path from 'node:path';
@@ -25,13 +25,29 @@ export interface OwnPostgres {
   close(): Promise<void>;
 }
 
-const settings = { fsync: 'off', full_page_writes: 'off', max_connections: '100', log_min_messages: 'panic' };
+const quickSettings = { fsync: 'off', full_page_writes: 'off', max_connections: '100', log_min_messages: 'panic' };
+const replication = { wal_level: 'replica', max_wal_senders: '4' };
 
-/** With `backup`, a server that begins with another one's data. */
-export async function startOwnPostgres(backup?: string): Promise<OwnPostgres> {
+export interface OwnPostgresOptions {
+  /** Another server's data to begin with. */
+  readonly backup?: string;
+  /** Others may follow it. */
+  readonly replicates?: boolean;
+  /** The server whose backup it is: its changes are streamed from there until this one is promoted. */
+  readonly follows?: OwnPostgres;
+}
+
+export async function startOwnPostgres({ backup, replicates = false, follows }: OwnPostgresOptions = {}): Promise<OwnPostgres> {
   const dataDirectory = await temporaryDirectory('own-postgres-');
   const cluster = path.join(dataDirectory, 'cluster');
   if (backup !== undefined) await cp(backup, cluster, { recursive: true });
+  const settings = { ...quickSettings, ...(replicates || follows !== undefined ? replication : {}) };
+  if (follows !== undefined) {
+    const { hostname, port, username } = new URL(follows.url);
+    await writeFile(path.join(cluster, 'standby.signal'), '');
+    // In this file, where it can be changed while the server runs.
+    await appendFile(path.join(cluster, 'postgresql.auto.conf'), `primary_conninfo = 'host=${hostname} port=${port} user=${username}'\n`);
+  }
   let server: EmbeddedPostgres | undefined = await startEmbeddedPostgres({ dataDirectory, settings, environment: process.env });
   const proxy = await startProxy(() => server?.connection);
   const url = `postgres://ha_registry@127.0.0.1:${proxy.port}/ha_registry`;

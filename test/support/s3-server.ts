@@ -30,8 +30,8 @@ export type S3ServerKind = 'minio' | 'versitygw';
 /** What a server of a test's own may have that the shared one has not. */
 export interface S3ServerExtras {
   /** PEM files: it speaks HTTPS. */
-  readonly tls?: { readonly caFile: string; readonly certificateFile: string; readonly keyFile: string   readonly place?: typeof quickDirectory;
-};
+  readonly tls?: { readonly caFile: string; readonly certificateFile: string; readonly keyFile: string };
+  readonly place?: typeof quickDirectory;
   readonly environment?: Readonly<Record<string, string>>;
 }
 export type MaybeServer = S3Server | { readonly missing: string };
@@ -78,7 +78,11 @@ async function startS3Server(kind: S3ServerKind, place: typeof quickDirectory): 
   return launch(kind, program.path, { place });
 }
 
-async function launch(kind: S3ServerKind, program: string, { tls, environment = {}, place = quickDirectory }: S3ServerExtras): Promise<S3Server> {
+async function launch(
+  kind: S3ServerKind,
+  program: string,
+  { tls, environment = {}, place = quickDirectory }: S3ServerExtras,
+): Promise<S3Server> {
   const root = await place('s3-');
   const port = await freePort();
   const user = 'tester';

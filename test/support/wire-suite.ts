@@ -2,17 +2,19 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What the wire tests share: a node of each engine, and the few operations that every table of exchanges begins with. */
-import { createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ListMultipartUploadsCommand, paginateListObjectsV2 } from '@aws-sdk/client-s3';
 import t, { type Test } from 'tap';
+import { digestOf } from './bytes.js';
 import { HttpClient, type Answer, type Exchange } from './http-client.js';
 import { freshDatabase } from './postgres.js';
 import { startRegistry, type RegistryOptions, type RunningRegistry } from './registry.js';
 import { stopS3Servers } from './s3-server.js';
 import { missingStore, newStore, type StoreKind, type TestStore } from './stores.js';
+
+export { bytesOf, digestOf } from './bytes.js';
 
 export const engines = ['uws', 'node'] as const;
 export type Engine = (typeof engines)[number];
@@ -78,21 +80,6 @@ export async function stopWireNode(node: WireNode): Promise<void> {
   node.client.close();
   const code = await node.stop();
   if (code !== 0) throw new Error(`the node exited with ${code}\n${node.log()}`);
-}
-
-export function digestOf(bytes: Uint8Array | string, algorithm: 'sha256' | 'sha512' = 'sha256'): string {
-  return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
-}
-
-/** Bytes that differ from one another in every place and from seed to seed. */
-export function bytesOf(size: number, seed: string | number = size): Buffer {
-  const block = createHash('sha512').update(String(seed)).digest();
-  const bytes = Buffer.alloc(size);
-  for (let at = 0; at < size; at += block.length) {
-    block.writeUInt32LE(at, 0);
-    block.copy(bytes, at);
-  }
-  return bytes;
 }
 
 /** Pushes a blob with one request and returns its digest. */
