@@ -85,6 +85,23 @@ export async function trash(t: Test, settings: Settings): Promise<void> {
     t.equal((await store.list(`repositories/${repository}/_blobs/`)).length, 2, 'the entries of both blobs are there');
   });
 
+  await t.test('mounted again between the phases, and the deletions come late', async (t) => {
+    const content = 'mounted twice';
+    const digest = await pushBlob(client, 'mounts/source', content);
+    await pushBlob(client, 'mounts/source', '{}');
+    await putManifest(client, 'mounts/source', 'tag', imageOf([content]));
+    const mount = () => client.send('POST', `/v2/mounts/target/blobs/uploads/?mount=${digest}&from=mounts/source`, { body: '' });
+    t.equal((await mount()).status, 201);
+    await place.age('25 hours');
+    const late: string[] = [];
+    await place.collect({ store: wrap(store, { delete: (keys) => Promise.resolve(void late.push(...keys)) }) });
+    t.equal((await client.send('HEAD', `/v2/mounts/target/blobs/${digest}`)).status, 404, 'it was collected');
+    t.equal((await mount()).status, 201);
+    await store.delete(late);
+    await readable(t, place, 'mounts/target', content);
+    t.equal((await store.list('repositories/mounts/target/_blobs/')).length, 1, 'the newer entry of the same data is there');
+  });
+
   await t.test('resurrected data are deleted by nobody', async (t) => {
     const content = 'comes back';
     const repository = 'back/a';
