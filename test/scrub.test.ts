@@ -6,8 +6,11 @@ import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import path from 'node:path';
+import { Pool } from 'pg';
 import t from 'tap';
+import { migrate } from '../src/database/migrate.js';
 import { Pace } from '../src/scrub/pace.js';
+import { beginWalk, completeWalk, saveWalk } from '../src/scrub/walk-queries.js';
 import { bareBucket, bareDirectory, flipBit, type BareStore } from './support/bare-store.js';
 import { databaseState, rowsOf, stateDifferences } from './support/database-state.js';
 import { errorCode, HttpClient, jsonOf } from './support/http-client.js';
@@ -319,6 +322,21 @@ void t.test('an entry that the database does not know', { buffered: true }, asyn
   t.strictSame(outcomes(await place.scrub()), [1, 0, 0, 0, 1], 'nothing is written again where somebody writes');
   await rowsOf(place.url, 'DELETE FROM pending_writes');
   t.strictSame(outcomes(await place.scrub()), [1, 0, 1, 0, 0], 'but afterwards');
+});
+
+void t.test('where a walk stands', async (t) => {
+  const { url } = await freshDatabase();
+  await migrate(url);
+  const pool = new Pool({ connectionString: url });
+  t.teardown(() => pool.end());
+  const hour = 3_600_000;
+  t.strictSame(await beginWalk(pool, 'tag', hour), [], 'at the beginning');
+  await saveWalk(pool, 'tag', ['1', 'v1', '7']);
+  t.strictSame(await beginWalk(pool, 'tag', hour), ['1', 'v1', '7'], 'whoever leads next goes on there');
+  t.strictSame(await beginWalk(pool, 'link', hour), [], 'each for itself');
+  await completeWalk(pool, 'tag');
+  t.equal(await beginWalk(pool, 'tag', hour), undefined, 'nothing is due');
+  t.strictSame(await beginWalk(pool, 'tag', 0), [], 'until a cycle has passed');
 });
 
 void t.test('the pace', async (t) => {

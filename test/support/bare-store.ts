@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** The objects of a store as they lie there, for tests that look behind it or damage them. */
+import type { Dirent } from 'node:fs';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { DeleteObjectCommand, GetObjectCommand, ListObjectsV2Command, PutObjectCommand } from '@aws-sdk/client-s3';
@@ -18,7 +19,7 @@ export interface BareStore {
 export function bareDirectory(root: string): BareStore {
   return {
     async list(pattern) {
-      const entries = await readdir(root, { recursive: true, withFileTypes: true });
+      const entries = await readTree(root);
       const files = entries.filter((entry) => entry.isFile());
       return files
         .map((entry) => path.relative(root, path.join(entry.parentPath, entry.name)))
@@ -32,6 +33,17 @@ export function bareDirectory(root: string): BareStore {
     },
     remove: (key) => rm(path.join(root, key)),
   };
+}
+
+/** A node may remove an empty directory in the middle of a listing. */
+async function readTree(root: string): Promise<Dirent[]> {
+  for (;;) {
+    try {
+      return await readdir(root, { recursive: true, withFileTypes: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+  }
 }
 
 export function bareBucket({ client }: S3Server, Bucket: string): BareStore {
