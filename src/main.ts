@@ -5,8 +5,10 @@
 /** The command line. Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong. */
 import { parseArgs } from 'node:util';
 import { UsageError, type Command } from './commands/command.js';
+import { exportCommand } from './commands/export.js';
 import { gcCommand } from './commands/gc.js';
 import { hashPasswordCommand } from './commands/hash-password.js';
+import { importCommand } from './commands/import.js';
 import { manifestCommand } from './commands/manifest.js';
 import { policyCommand } from './commands/policy.js';
 import { rebuildCommand } from './commands/rebuild.js';
@@ -29,6 +31,8 @@ const commands: Readonly<Record<string, Command>> = {
   status: statusCommand,
   tag: tagCommand,
   manifest: manifestCommand,
+  export: exportCommand,
+  import: importCommand,
 };
 
 const usage = `ha-registry ${version}, an OCI container registry

@@ -80,6 +80,15 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'manifest/push-manifest',
     ...domains.map((domain) => `${domain}/*-queries`),
   ],
+  layout: [
+    'oci/',
+    'storage/blob-store',
+    'type:http/contract',
+    'type:reads/metadata-reads',
+    'manifest/push-manifest',
+    'upload/upload-sessions',
+    ...domains.map((domain) => `${domain}/*-queries`),
+  ],
   undo: [
     'oci/',
     'type:access/caller',

@@ -14,10 +14,12 @@ import { openServers, type Connection } from '../database/servers.js';
 import { openStore, openWorkers } from '../open-store.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { HashClock } from '../worker/hash-clock.js';
+import type { WorkerPool } from '../worker/worker-pool.js';
 
 export interface Parts {
   readonly database: Database;
   readonly store: BlobStore;
+  readonly workers: WorkerPool;
   /** Safe to call twice. */
   close(): Promise<void>;
 }
@@ -26,8 +28,8 @@ export interface Parts {
 export async function openParts(config: Config): Promise<Parts> {
   const opened = await openDatabasePart(config, true);
   try {
-    const { store, close } = await openStorePart(config);
-    return { database: opened.database, store, close: () => close().then(opened.close) };
+    const { store, workers, close } = await openStorePart(config);
+    return { database: opened.database, store, workers, close: () => close().then(opened.close) };
   } catch (error) {
     await opened.close();
     throw error;
@@ -59,11 +61,11 @@ export function openDatabasePart(config: Config, migrates: boolean): Promise<Pic
   });
 }
 
-export function openStorePart(config: Config): Promise<Pick<Parts, 'store' | 'close'>> {
+export function openStorePart(config: Config): Promise<Pick<Parts, 'store' | 'workers' | 'close'>> {
   return openOrClose(async (closers) => {
     const workers = openWorkers(config, new HashClock());
     closers.push(() => workers.close());
-    return { store: await openStore(config, workers, config.database.servers.length === 0) };
+    return { store: await openStore(config, workers, config.database.servers.length === 0), workers };
   });
 }
 

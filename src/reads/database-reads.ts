@@ -20,7 +20,7 @@ export function openReads(
   gcDelayMs: number,
   availability: Availability,
   store: MetadataReads,
-  watch: WatchBatches,
+  watch: WatchBatches | undefined,
 ): MetadataReads {
   const reads = availability.guardReads(pools.reads);
   const { writes } = pools;
