@@ -284,6 +284,8 @@ async function unknownUpload(t: Test, stage: Stage, s3: S3Client, Bucket: string
   const patch = dying.client.open('PATCH', session, { 'Content-Length': String(bytes.length) });
   patch.request.write(bytes);
   await noted;
+  // By then whatever it had sent has arrived.
+  t.equal((await patch.answer).status, 503, 'the node cannot make its note');
   await dying.kill();
   const { Uploads: [{ Key, UploadId } = {}] = [] } = await s3.send(new ListMultipartUploadsCommand({ Bucket }));
   t.type(UploadId, 'string', 'it has begun');
