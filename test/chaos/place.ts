@@ -75,8 +75,14 @@ export class Place {
   /** `onKept` is told of what clients may count on from now on. */
   static async open(options: PlaceOptions, onKept: NonNullable<ConstructorParameters<typeof History>[0]>): Promise<Place> {
     const { engine, storage, root } = options;
-    // The seed says when something is collected, not the nodes.
-    const settings = { server: { engine }, storage, workers: { threads: 1 }, log: { level: 'warn' }, gc: { interval: '1h' } };
+    // The seed says when something is collected, not the nodes. What was sent to a node before it was asked to end is answered within its delay.
+    const settings = {
+      server: { engine, shutdown_delay: '1s' },
+      storage,
+      workers: { threads: 1 },
+      log: { level: 'warn' },
+      gc: { interval: '1h' },
+    };
     const failures = noFailures();
     const nodes = await TwoNodes.prepare(settings, failures.clients, root);
     const place = new Place(options, settings, await freshDatabase(), failures, nodes, new History(onKept));

@@ -2,10 +2,10 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What kills may have left behind: rows that nobody ends, and data that no row names. Asks the embedded database through its socket. */
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client } from 'pg';
+import type { Client } from 'pg';
+import { connectEmbedded } from '../support/embedded-connection.js';
 import { readStore, type Readings } from './read-store.js';
 import { filesOf, type StoredObjects } from './stored-objects.js';
 
@@ -23,12 +23,11 @@ export interface Leaks {
 
 /** Looks until there is nothing, or the time is up. */
 export async function findLeaks(root: string, read: Readings, withinMs: number): Promise<Leaks> {
-  const client = new Client({ host: await socketDirectory(root), port: 5432, user: 'ha_registry', database: 'ha_registry' });
-  await client.connect();
+  const client = await connectEmbedded(root);
   try {
     const store = filesOf(path.join(root, 'store'));
     for (const deadline = Date.now() + withinMs; ; await sleep(500)) {
-      const leaks = await lookForLeaks(client, store, read);
+      const leaks = await look(client, store, read);
       const { pendingWrites, sessions, overdueTrash, unknownData } = leaks;
       if (pendingWrites + sessions + overdueTrash + unknownData.length === 0 || Date.now() > deadline) return leaks;
     }
@@ -37,7 +36,7 @@ export async function findLeaks(root: string, read: Readings, withinMs: number):
   }
 }
 
-export async function lookForLeaks(client: Client, store: StoredObjects, read: Readings): Promise<Leaks> {
+async function look(client: Client, store: StoredObjects, read: Readings): Promise<Leaks> {
   const count = async (from: string): Promise<number> =>
     Number((await client.query<{ count: string }>(`SELECT count(*) FROM ${from}`)).rows[0]?.count);
   // Names are read after the listing: what is named later than listed is no leak.
@@ -57,10 +56,4 @@ export async function lookForLeaks(client: Client, store: StoredObjects, read: R
     uncollected: [...data].filter((uuid) => unlinked.has(uuid)).length,
     trashInUse: await count('object_trash t JOIN blobs b ON t.key = data_key(b.uuid)'),
   };
-}
-
-/** The fifth line of postmaster.pid. */
-async function socketDirectory(root: string): Promise<string> {
-  const lines = (await readFile(path.join(root, 'postgres/cluster/postmaster.pid'), 'utf8')).split('\n');
-  return lines[4] ?? '';
 }

@@ -28,15 +28,23 @@ export async function uploadBlob(drill: Drill, repository: string, blob: Blob, f
     return done(drill, await change(drill, changes, 201, 'POST', `${uploads}?digest=${blob.digest}`, { body: bytes }));
   const location = await openSession(drill, repository);
   if (location === undefined) return false;
-  const sent = form === 'monolithic' ? 0 : await sendChunks(drill, location, bytes, form);
-  if (sent === undefined) return false;
+  const chunks = form === 'monolithic' ? { sent: 0, wasBroken: false } : await sendChunks(drill, location, bytes, form);
+  if (chunks === undefined) return false;
+  const { sent, wasBroken } = chunks;
   const finish = (from: number) => change(drill, changes, 201, 'PUT', `${location}?digest=${blob.digest}`, { body: bytes.subarray(from) });
   const answer = await finish(sent);
+  if (wasBroken && isStillHeld(answer)) return false;
   if (answer !== 'in doubt' || drill.random.chance(0.4)) return done(drill, answer);
   const at = await whereItStands(drill, location, sent, bytes.byteLength);
   // No session: it ended with the commit, whose answer was lost.
   if (at === undefined) return false;
-  return done(drill, await finish(at));
+  const again = await finish(at);
+  return isStillHeld(again) ? false : done(drill, again);
+}
+
+/** After a kill another node takes the upload for the dead one's until its lease has ended; a client may as well begin anew. */
+function isStillHeld(answer: Answer | 'in doubt'): boolean {
+  return answer !== 'in doubt' && answer.status === 416;
 }
 
 /** Makes a blob of another repository readable here. False when it was not possible. */
@@ -76,13 +84,19 @@ async function openSession(drill: Drill, repository: string): Promise<string | u
 }
 
 /** How many bytes the session holds in the end, or undefined when the upload was given up. */
-async function sendChunks(drill: Drill, location: string, bytes: Buffer, form: 'chunked' | 'streamed'): Promise<number | undefined> {
+async function sendChunks(
+  drill: Drill,
+  location: string,
+  bytes: Buffer,
+  form: 'chunked' | 'streamed',
+): Promise<{ readonly sent: number; readonly wasBroken: boolean } | undefined> {
   const chunks = form === 'streamed' ? 1 : drill.random.between(2, 6);
   // More than a byte: the Range of one is that of none.
   const chunkBytes = Math.max(1000, Math.ceil(bytes.byteLength / chunks));
+  let wasBroken = false;
   for (let acknowledged = 0; ;) {
     // The last chunk goes with the PUT now and then.
-    if (acknowledged >= bytes.byteLength || (acknowledged > 0 && drill.random.chance(0.1))) return acknowledged;
+    if (acknowledged >= bytes.byteLength || (acknowledged > 0 && drill.random.chance(0.1))) return { sent: acknowledged, wasBroken };
     const body = bytes.subarray(acknowledged, acknowledged + chunkBytes);
     const message =
       form === 'streamed'
@@ -90,6 +104,7 @@ async function sendChunks(drill: Drill, location: string, bytes: Buffer, form: '
         : { body, headers: { 'Content-Range': `${acknowledged}-${acknowledged + body.byteLength - 1}` } };
     const answer = await drill.node.request('PATCH', location, message);
     if (answer === 'in doubt') {
+      wasBroken = true;
       const at = drill.random.chance(0.3) ? undefined : await whereItStands(drill, location, acknowledged, bytes.byteLength);
       if (at === undefined) return undefined;
       drill.counts.resumed++;
@@ -98,6 +113,7 @@ async function sendChunks(drill: Drill, location: string, bytes: Buffer, form: '
       acknowledged += body.byteLength;
       checkRange(drill, location, answer, acknowledged, acknowledged);
     } else {
+      if (wasBroken && isStillHeld(answer)) return undefined;
       drill.failures.push(`PATCH ${location} at ${acknowledged}: ${describe(answer)}`);
       return undefined;
     }
