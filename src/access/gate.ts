@@ -32,7 +32,6 @@ export interface Gate {
   admit(request: Request, action: Action, resource: Resource): Caller | Promise<Caller>;
 }
 
-/** hot: bench/access.ts. */
 export function openGate(parts: GateParts): Gate {
   const { authenticator, challenge, hasIdentities, hasPolicies } = parts;
   if (!hasIdentities && !hasPolicies) {

@@ -93,7 +93,7 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
     return authenticated;
   };
   return {
-    /** hot: bench/access.ts. Checking a signature takes longer than serving a manifest. */
+    /** Checking a signature takes longer than serving a manifest. */
     verify(token) {
       const known = remembered.get(token);
       if (known === undefined) return verify(token);

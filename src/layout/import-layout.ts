@@ -14,6 +14,9 @@ import { beginUpload, type Uploads } from '../upload/upload-sessions.js';
 import { blobName, checkMarker, indexName, LayoutError, markerName, parseIndex, refName, type LayoutDescriptor } from './image-layout.js';
 import type { LayoutSource } from './layout-source.js';
 
+/** A command waits for what it has begun. */
+const neverGivenUp = new AbortController().signal;
+
 export interface ImportParts {
   readonly uploads: Uploads;
   readonly links: MetadataReads['links'];
@@ -225,7 +228,7 @@ async function uploadBlobs(
     try {
       if ((await links.find({ repository, digest })) === undefined) {
         const upload = await beginUpload(uploads, repository, algorithmOf(digest), bodyOf(size, chunks), '');
-        await upload.finish(digest);
+        await upload.finish(digest, neverGivenUp);
       } else if ((await hashOfAll(digest, chunks)) !== digest) throw new RegistryError('DIGEST_INVALID', '');
     } catch (error) {
       if (!(error instanceof RegistryError) || error.code !== 'DIGEST_INVALID') throw error;
