@@ -87,6 +87,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'type:reads/metadata-reads',
     'manifest/push-manifest',
     'upload/upload-sessions',
+    'type:upload/active-upload',
     ...domains.map((domain) => `${domain}/*-queries`),
   ],
   undo: [

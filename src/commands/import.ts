@@ -6,7 +6,7 @@ import type { Journal } from '../journal/write-entries.js';
 import { importLayout, readLayout, type ImportCounts } from '../layout/import-layout.js';
 import { openSource } from '../layout/layout-source.js';
 import { BufferPool } from '../upload/buffer-pool.js';
-import type { Uploads } from '../upload/upload-sessions.js';
+import type { Uploads } from '../upload/active-upload.js';
 import { loadHasher } from '../worker/hash.js';
 import { print, showProgress, UsageError, type Command, type CommandInput } from './command.js';
 import { parseImageName } from './image-name.js';

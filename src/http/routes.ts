@@ -18,7 +18,7 @@ import { getTags } from '../tag/handlers.js';
 import { getTagHistory, postManifestRestore, postTagRestore } from '../undo/handlers.js';
 import type { RestoreParts } from '../undo/restore.js';
 import { deleteSession, getSession, patchSession, postSession, putSession } from '../upload/handlers.js';
-import type { Uploads } from '../upload/upload-sessions.js';
+import type { Uploads } from '../upload/active-upload.js';
 import { BodyAborted, type Handler, type Headers, type Reply, type Request } from './contract.js';
 import { corsHeaders, preflight, refuseCrossSite } from './cross-origin.js';
 import { getBase, getLivez, getReadyz, type Health } from './health.js';

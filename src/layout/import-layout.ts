@@ -10,7 +10,8 @@ import { isManifestMediaType, listedIn, parseManifest, type Manifest } from '../
 import { findTag, referrersTag, type Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { MetadataReads } from '../reads/metadata-reads.js';
-import { beginUpload, type Uploads } from '../upload/upload-sessions.js';
+import type { Uploads } from '../upload/active-upload.js';
+import { beginUpload } from '../upload/upload-sessions.js';
 import { blobName, checkMarker, indexName, LayoutError, markerName, parseIndex, refName, type LayoutDescriptor } from './image-layout.js';
 import type { LayoutSource } from './layout-source.js';
 

@@ -9,17 +9,10 @@ import type { Caller } from '../access/caller.js';
 import { mountBlob } from '../blob/link-blob.js';
 import { listRepositoriesOf } from '../blob/link-queries.js';
 import { parseContentRange } from '../http/byte-range.js';
+import type { Uploads } from './active-upload.js';
+import { sessionLocation, sessionRange, uploadUnknown } from './session-answers.js';
 import { cancelSession } from './session-queries.js';
-import {
-  beginUpload,
-  openSession,
-  resumeUpload,
-  sessionBytes,
-  sessionLocation,
-  sessionRange,
-  uploadUnknown,
-  type Uploads,
-} from './upload-sessions.js';
+import { beginUpload, openSession, resumeUpload, sessionBytes } from './upload-sessions.js';
 
 export interface SessionPath {
   readonly repository: RepositoryName;
