@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Spreads work over time: so many bytes a second on average, and no saved-up haste. Undefined: as fast as it goes. */
@@ -14,6 +15,8 @@ export class Pace {
     this.bytesPerSecond = bytesPerSecond;
     this.signal = signal;
     this.mayGoOn = mayGoOn;
+    // Each that waits listens.
+    setMaxListeners(0, signal);
   }
 
   /** Resolves when these bytes may be read. Rejects with an AbortError when the work is to end. */
