@@ -62,7 +62,7 @@ void t.test('what does not belong together', { buffered: true }, async (t) => {
     const most = limits?.most ?? 0;
     const place = await temporaryDirectory('x-');
     const line = await refusal(place, { url: other.url, pool: { reads: 100 } });
-    t.match(line, `ha-registry: the database allows ${most} connections, and a node takes 119`, 'a node alone that takes too many');
+    t.match(line, `ha-registry: the database allows ${most} connections, and a node takes 120`, 'a node alone that takes too many');
     const node = await startNode(t, place, { url: other.url, pool: { reads: 40 } });
     const another = await startNode(t, place, { url: other.url, pool: { reads: 40 } });
     t.match(another.log(), `the database allows ${most} connections, but 2 nodes may take 60 each, 120 in all`, 'together: a warning');
