@@ -9,6 +9,7 @@ import { pack } from 'tar-stream';
 import t, { type Test } from 'tap';
 import { readLayout } from '../src/layout/import-layout.js';
 import { openSource } from '../src/layout/layout-source.js';
+import { dataKey } from '../src/storage/keys.js';
 import { run } from './support/command.js';
 import { rowsOf } from './support/database-state.js';
 import { HttpClient } from './support/http-client.js';
@@ -140,6 +141,41 @@ void t.test('out and in again', { buffered: true }, async (t) => {
     t.match(ending, { code: 1, stdout: '', stderr: line }, what);
     t.equal(ending.stderr.split('\n').length, 2, 'in one line');
   }
+});
+
+void t.test('exports that cannot be', { buffered: true }, async (t) => {
+  const { ha: command, client, node, url } = await startPlace(t);
+  const directory = await temporaryDirectory('exports-');
+  const image = await imageWithBlobs(client, repository, [big]);
+  await putManifest(client, repository, 'v1', image);
+  const refused = async (what: string, place: string, line: RegExp, run = command): Promise<void> => {
+    const ending = await run('export', repository, path.join(directory, place));
+    t.match(ending, { code: 1, stdout: '', stderr: line }, what);
+    t.equal(ending.stderr.split('\n').length, 2, 'in one line');
+    t.same(
+      (await readdir(directory)).filter((name) => name.endsWith('.partial')),
+      [],
+      'nothing half is left',
+    );
+  };
+  const [row] = await rowsOf<{ uuid: string }>(url, `SELECT uuid FROM blobs WHERE size = ${big.byteLength}`);
+  const data = path.join(node.root, 'store', dataKey(row?.uuid ?? ''));
+  await truncate(data, 100);
+  await refused('data that end early, into an archive', 'short.tar', /ends at 100/);
+  await refused('data that end early, into a directory', 'short', /ends at 100/);
+  await writeFile(data, Buffer.alloc(big.byteLength));
+  await refused('other bytes, into an archive', 'other.tar', /have another digest/);
+  await rm(data);
+  await refused('no data, into an archive', 'none.tar', /ENOENT/);
+  await rowsOf(url, `UPDATE blobs SET damaged = true WHERE size = ${big.byteLength}`);
+  await refused('data known to be damaged', 'damaged.tar', /is damaged in the store; pushing it again heals it/);
+  await refused('a place whose parent is not there', 'no/such/place', /cannot be written: ENOENT/);
+  const { url: another } = await freshDatabase();
+  const configFile = path.join(directory, 'another.yaml');
+  await writeFile(configFile, JSON.stringify({ database: { url: another } }));
+  const elsewhere = (...args: string[]) => ha([...args, '--root', node.root, '--config', configFile]);
+  await refused('the database of another store', 'foreign', /belongs to the database of cluster/, elsewhere);
+  t.match(await elsewhere('gc'), { code: 1, stderr: /belongs to the database of cluster/ }, 'and nothing else is told of it');
 });
 
 void t.test('layouts that are none', { buffered: true }, async (t) => {

@@ -5,7 +5,7 @@ import { exportLayout, type ExportCounts } from '../layout/export-layout.js';
 import { openTarget } from '../layout/layout-target.js';
 import { print, showProgress, UsageError, type Command, type CommandInput } from './command.js';
 import { parseImageName } from './image-name.js';
-import { openParts } from './open-parts.js';
+import { openMatchingParts } from './open-parts.js';
 import { openCommandReads } from './open-reads.js';
 import { refuseWhileRebuilding } from './with-journal.js';
 
@@ -23,7 +23,7 @@ export const exportCommand: Command = {
   async run({ config, values, arguments: [name = '', place = ''] }: CommandInput) {
     const image = parseImageName(name);
     if (place === '') throw new UsageError('export: no directory');
-    const parts = await openParts(config);
+    const parts = await openMatchingParts(config);
     try {
       await refuseWhileRebuilding(parts.database.reads);
       const target = await openTarget(place);

@@ -4,7 +4,7 @@
 import { restoreManifest } from '../undo/restore.js';
 import { commandUser, print, UsageError, type Command, type CommandInput } from './command.js';
 import { parseImageName } from './image-name.js';
-import { openParts } from './open-parts.js';
+import { openMatchingParts } from './open-parts.js';
 import { withJournal } from './with-journal.js';
 
 /** `ha-registry manifest restore`: a manifest that was deleted by its digest. */
@@ -22,7 +22,7 @@ export const manifestCommand: Command = {
     if (action !== 'restore') throw new UsageError(`manifest ${String(action)}: restore is the one there is`);
     const { repository, digest } = parseImageName(name);
     if (digest === undefined) throw new UsageError(`not REPO@DIGEST: ${name}`);
-    const parts = await openParts(config);
+    const parts = await openMatchingParts(config);
     try {
       const { restored, tags, missing } = await withJournal(parts, version, (journal) =>
         restoreManifest({ journal, sparse: config.manifests.sparse }, repository, digest, values['without-tags'] !== true, commandUser()),

@@ -13,6 +13,7 @@ import { openDatabase, type Database } from '../database/pool.js';
 import { openServers, type Connection } from '../database/servers.js';
 import { openStore, openWorkers } from '../open-store.js';
 import type { BlobStore } from '../storage/blob-store.js';
+import { foreignStore, readOwner } from '../storage/owner.js';
 import { HashClock } from '../worker/hash-clock.js';
 import type { WorkerPool } from '../worker/worker-pool.js';
 
@@ -32,6 +33,21 @@ export async function openParts(config: Config): Promise<Parts> {
     return { database: opened.database, store, workers, close: () => close().then(opened.close) };
   } catch (error) {
     await opened.close();
+    throw error;
+  }
+}
+
+/** The same, where the database must be the store's: another one, or an empty one, would know nothing of what is there. */
+export async function openMatchingParts(config: Config): Promise<Parts> {
+  const parts = await openParts(config);
+  try {
+    const owner = await readOwner(parts.store);
+    const { rows } = await parts.database.reads.query<{ id: string }>('SELECT id FROM cluster');
+    const id = rows[0]?.id ?? '';
+    if (owner !== undefined && owner.cluster !== id) throw foreignStore(parts.store, owner, id);
+    return parts;
+  } catch (error) {
+    await parts.close();
     throw error;
   }
 }

@@ -12,7 +12,7 @@ import { found, newScrubCounters, type ScrubCounters, type ScrubFinding, type Sc
 import { findSize } from '../scrub/state-queries.js';
 import { loadHasher } from '../worker/hash.js';
 import { showProgress, UsageError, type Command } from './command.js';
-import { openParts, type Parts } from './open-parts.js';
+import { openMatchingParts, type Parts } from './open-parts.js';
 import { withJournal } from './with-journal.js';
 
 /** `ha-registry scrub`: what the leader does over weeks, now. */
@@ -30,7 +30,7 @@ export const scrubCommand: Command = {
   async run({ config, version, values }) {
     const glob = values['repository'];
     if (glob === '') throw new UsageError('--repository: expected a pattern such as team/**');
-    const parts = await openParts(config);
+    const parts = await openMatchingParts(config);
     try {
       const pattern = typeof glob === 'string' ? repositoryPattern(glob) : undefined;
       return await withJournal(parts, version, (journal) => scrubNow(journal, parts, config, pattern, values['json'] === true));

@@ -10,7 +10,7 @@ import { restoreTag, type TagTarget } from '../undo/restore.js';
 import { parseTime } from '../undo/time.js';
 import { commandUser, print, UsageError, type Command, type CommandInput } from './command.js';
 import { parseImageName } from './image-name.js';
-import { openParts } from './open-parts.js';
+import { openMatchingParts } from './open-parts.js';
 import { refuseWhileRebuilding, withJournal } from './with-journal.js';
 
 type Values = CommandInput['values'];
@@ -38,7 +38,7 @@ export const tagCommand: Command = {
 };
 
 async function showHistory(config: Config, repository: RepositoryName, tag: Tag, limit: number, json: boolean): Promise<number> {
-  const parts = await openParts(config);
+  const parts = await openMatchingParts(config);
   const { reads } = parts.database;
   try {
     await refuseWhileRebuilding(reads);
@@ -64,7 +64,7 @@ async function restore(
   target: TagTarget,
   json: boolean,
 ): Promise<number> {
-  const parts = await openParts(config);
+  const parts = await openMatchingParts(config);
   try {
     const { digest, before, restored, missing } = await withJournal(parts, version, (journal) =>
       restoreTag({ journal, sparse: config.manifests.sparse }, repository, tag, target, commandUser()),

@@ -74,7 +74,7 @@ export const endpoints: { readonly [Kind in Resource['kind']]: Readonly<Record<s
   manifest: {
     GET: ['get-manifest', ({ manifests }, request, path) => getManifest(manifests, request, path)], // end-3
     PUT: ['put-manifest', ({ manifests }, request, path, query, caller) => putManifest(manifests, request, path, query, caller)], // end-7
-    DELETE: ['delete-manifest', ({ manifests }, request, path) => deleteManifest(manifests, request, path)], // end-9
+    DELETE: ['delete-manifest', ({ manifests }, request, path, _query, caller) => deleteManifest(manifests, request, path, caller)], // end-9
   },
   uploads: {
     POST: ['put-blob', ({ uploads }, request, path, query, caller) => postSession(uploads, request, path, query, caller)], // end-4, end-11

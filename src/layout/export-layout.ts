@@ -156,6 +156,7 @@ class Exporter {
     if (found === undefined && requiredBy !== undefined)
       throw new LayoutError(`${this.repository}@${requiredBy} cannot be exported: its blob ${digest} is not there`);
     if (found === undefined) return void this.missing.add(digest);
+    if (found.damaged) throw new LayoutError(`blob ${digest} of ${this.repository} is damaged in the store; pushing it again heals it`);
     this.blobs.add(digest);
     await this.write(digest, found.size, checked(digest, this.read(found.key, found.size)));
   }

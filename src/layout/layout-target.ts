@@ -38,7 +38,11 @@ export function openTarget(place: string): Promise<LayoutTarget> {
 
 async function directoryTarget(place: string): Promise<LayoutTarget> {
   const before = await existingIndex(place);
-  await mkdir(place, { recursive: true });
+  // Not its parents: some file systems have none to give, and Node would ask for them for ever.
+  await mkdir(place).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return;
+    throw new LayoutError(`${place} cannot be written: ${(error as Error).message}`);
+  });
   return {
     has: async (name, size) => (await sizeOf(path.join(place, name))) === size,
     async write(name, _size, chunks) {
@@ -107,6 +111,8 @@ async function tarTarget(place: string): Promise<LayoutTarget> {
   const done = finished(file);
   done.catch(() => undefined);
   file.on('error', (error) => archive.destroy(error));
+  // Whoever writes an entry is told.
+  archive.on('error', () => undefined);
   archive.pipe(file);
   const written = new Set<string>();
   const directories = new Set<string>();
@@ -123,10 +129,11 @@ async function tarTarget(place: string): Promise<LayoutTarget> {
       const entry = archive.entry({ name, size, mode: 0o644, mtime: noTime }, (error) =>
         error instanceof Error ? reject(error) : resolve(),
       );
+      entry.on('error', reject);
       const feed = async (): Promise<void> => {
         for await (const chunk of chunks) {
           // The chunk is read again into the same memory, and the archive may hold it until the disk has taken it.
-          if (!entry.write(Buffer.from(chunk))) await new Promise<void>((taken) => entry.once('drain', () => taken()));
+          if (!entry.write(Buffer.from(chunk))) await drained(entry);
         }
         entry.end(undefined);
       };
@@ -157,6 +164,14 @@ async function tarTarget(place: string): Promise<LayoutTarget> {
       await rm(partial, { force: true });
     },
   };
+}
+
+/** Rejects when the archive is given up meanwhile. */
+function drained(entry: NodeJS.EventEmitter): Promise<void> {
+  return new Promise((resolve, reject) => {
+    entry.once('drain', resolve);
+    entry.once('close', () => reject(new Error('the archive was closed')));
+  });
 }
 
 /** Two exports of the same are the same, byte for byte. */

@@ -77,7 +77,7 @@ export async function putManifest(
     });
   }
   const manifest = parseManifest(bytes, request.header('content-type'));
-  const push = { repository, digest, manifest, bytes, tags, allowMissing: mayMiss(manifest, limits.sparse) };
+  const push = { repository, digest, manifest, bytes, tags, allowMissing: mayMiss(manifest, limits.sparse), by: caller.id };
   const missing = await pushManifest(journal, push, request.signal);
   const headers: Headers = { Location: `/v2/${repository}/manifests/${digest}`, 'Docker-Content-Digest': digest };
   if (manifest.subject !== undefined) headers['OCI-Subject'] = manifest.subject;
@@ -91,11 +91,12 @@ export async function deleteManifest(
   { journal }: ManifestParts,
   request: Request,
   { repository, reference }: ManifestPath,
+  caller: Caller,
 ): Promise<Reply> {
   const deleted =
     reference.tag === undefined
-      ? await deleteByDigest(journal, repository, reference.digest, request.signal)
-      : await deleteTag(journal, repository, reference.tag, request.signal);
+      ? await deleteByDigest(journal, { repository, digest: reference.digest, by: caller.id }, request.signal)
+      : await deleteTag(journal, { repository, tag: reference.tag, by: caller.id }, request.signal);
   if (!deleted) throw manifestUnknown(reference);
   return { status: 202 };
 }
@@ -139,12 +140,16 @@ function digestOf(hasher: Hasher, algorithm: DigestAlgorithm, bytes: Uint8Array)
   return makeDigest(algorithm, hasher.digest(algorithm, state));
 }
 
-function deleteByDigest(journal: Journal, repository: RepositoryName, digest: Digest, signal: AbortSignal): Promise<boolean> {
+function deleteByDigest(
+  journal: Journal,
+  { repository, digest, by }: { readonly repository: RepositoryName; readonly digest: Digest; readonly by: string },
+  signal: AbortSignal,
+): Promise<boolean> {
   const template = deletionTemplate(manifestPrefix(repository, digest));
   const prepare = async (): Promise<Prepared<boolean>> => {
     const prepared = await prepareManifestDeletion(journal.writes, journal.node.id, repository, digest, template);
     if (prepared === undefined) return { done: false };
-    const body = tagBody();
+    const body = tagBody(new Date(), by);
     const tags = prepared.tags.map((tag) => ({ template: deletionTemplate(tagPrefix(repository, tag)), bytes: body }));
     return {
       sequence: prepared.sequence,

@@ -7,14 +7,18 @@ import type { RepositoryName } from '../oci/repository-name.js';
 import { deletionTemplate, tagBody, tagPrefix } from '../storage/keys.js';
 import { commitTagDeletion, prepareTagDeletion } from './tag-queries.js';
 
-/** False when there is no such tag. The manifest stays. */
-export function deleteTag(journal: Journal, repository: RepositoryName, tag: Tag, signal: AbortSignal): Promise<boolean> {
+/** False when there is no such tag. The manifest stays. `by` is who deletes it, empty for anonymous. */
+export function deleteTag(
+  journal: Journal,
+  { repository, tag, by }: { readonly repository: RepositoryName; readonly tag: Tag; readonly by: string },
+  signal: AbortSignal,
+): Promise<boolean> {
   const template = deletionTemplate(tagPrefix(repository, tag));
   const prepare = async (): Promise<Prepared<boolean>> => {
     const sequence = await prepareTagDeletion(journal.writes, journal.node.id, repository, tag, template);
     if (sequence === undefined) return { done: false };
     const commit = () => commitTagDeletion(journal.writes, journal.node.id, sequence, repository, tag);
-    return { sequence, objects: [{ template, bytes: tagBody() }], commit, outcome: true };
+    return { sequence, objects: [{ template, bytes: tagBody(new Date(), by) }], commit, outcome: true };
   };
   return writeEntries(journal, prepare, signal);
 }

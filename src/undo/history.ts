@@ -3,7 +3,7 @@
 
 import type { Queryer } from '../database/pool.js';
 import type { BlobStore } from '../storage/blob-store.js';
-import { entryKey, tagTemplate } from '../storage/keys.js';
+import { deletionTemplate, entryKey, tagPrefix, tagTemplate } from '../storage/keys.js';
 import type { Digest } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
 import type { Tag } from '../oci/reference.js';
@@ -59,8 +59,8 @@ export async function tagHistory(
 }
 
 async function findAuthor(store: BlobStore, repository: RepositoryName, tag: Tag, { digest, sequence }: TagChange): Promise<string | null> {
-  if (digest === undefined) return null;
-  const body = await store.get(entryKey(tagTemplate(repository, tag, digest), sequence));
+  const template = digest === undefined ? deletionTemplate(tagPrefix(repository, tag)) : tagTemplate(repository, tag, digest);
+  const body = await store.get(entryKey(template, sequence));
   try {
     const { by } = JSON.parse(Buffer.from(body ?? []).toString('utf8')) as { readonly by?: unknown };
     return typeof by === 'string' && by !== '' ? by : null;

@@ -68,6 +68,18 @@ onBothEngines(await settings(), async (t, node) => {
   await t.test('a token opens what it is for', (t) => scope(t, node));
   await t.test('refresh tokens', (t) => refresh(t, node));
   await t.test('a token that ends in the middle of a push', (t) => middle(t, node));
+  await t.test('a history tells who it was', async (t) => {
+    await node.client.send('DELETE', '/v2/team/other/manifests/v1', { headers: basic('writer') });
+    const answer = await node.client.send('GET', '/api/v1/repositories/team/other/tags/v1/history', { headers: basic('admin') });
+    const { history } = jsonOf<{ readonly history: readonly { readonly action: string; readonly by: string | null }[] }>(answer);
+    t.same(
+      history.map(({ action, by }) => [action, by]),
+      [
+        ['deleted', 'writer'],
+        ['created', 'writer'],
+      ],
+    );
+  });
   await t.test('no secret is in the log', (t) => {
     for (const secret of [...Object.values(passwords), 'secret-of-the-tokens-91c2', 'eyJ']) t.notMatch(node.log(), secret);
     t.end();
