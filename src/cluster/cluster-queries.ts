@@ -74,10 +74,10 @@ export async function endedBeforeServer(queryer: Queryer): Promise<boolean> {
   return rows[0]?.ended === true;
 }
 
-/** Those of the ids that no node has, nor had before it was declared dead. */
+/** Those of the ids that have no row. A node that left, or was declared dead, has taken its mark along. */
 export async function listUnknownNodes(queryer: Queryer, ids: readonly string[]): Promise<string[]> {
   const { rows } = await queryer.query<{ id: string }>(
-    'SELECT id FROM unnest($1::uuid[]) id WHERE NOT EXISTS (SELECT FROM nodes n WHERE n.id = id)',
+    'SELECT marked.id FROM unnest($1::uuid[]) marked (id) WHERE NOT EXISTS (SELECT FROM nodes n WHERE n.id = marked.id)',
     [ids],
   );
   return rows.map(({ id }) => id);

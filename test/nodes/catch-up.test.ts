@@ -15,7 +15,12 @@ import { highestSequence, leads, pulls, pushTag, startNode, type ClusterNode } f
 
 t.jobs = 3;
 void t.test('an old dump beside a newer store', { buffered: true }, oldDump);
-void t.test('a copy from less than a minute before', { buffered: true }, recentCopy);
+void t.test('a copy from less than a minute before', { buffered: true }, (t) =>
+  recentCopy(t, false, 'its server was started anew after all nodes had ended without a word'),
+);
+void t.test('and from before a node that has come since', { buffered: true }, (t) =>
+  recentCopy(t, true, 'nodes that it does not know have used the store'),
+);
 void t.test('no walk where there is nothing to doubt', { buffered: true }, noDoubt);
 
 async function oldDump(t: Test): Promise<void> {
@@ -123,7 +128,7 @@ async function readSince(t: Test, node: ClusterNode, bytes: Buffer): Promise<voi
 }
 
 /** Neither the minute's high-water nor the server's identity tells. */
-async function recentCopy(t: Test): Promise<void> {
+async function recentCopy(t: Test, withAnother: boolean, reason: string): Promise<void> {
   const postgres = await startOwnPostgres();
   t.teardown(() => postgres.close());
   const root = await temporaryDirectory('catch-up-');
@@ -133,18 +138,15 @@ async function recentCopy(t: Test): Promise<void> {
   const copy = await postgres.backUp();
   await postgres.start();
   await until('it is pushed to again', () => pushTag(node, 'team/a', 'v2').catch(() => undefined), 60_000);
-  await node.kill();
+  const another = withAnother ? await startNode(t, root, { url: postgres.url }) : undefined;
+  await Promise.all([node.kill(), another?.kill()]);
   await postgres.stop();
   await postgres.restore(copy);
   await postgres.start();
   // A node that may be alive would verify what it remembers.
   await until('nobody counts as alive', async () => (await postgres.query('SELECT FROM nodes WHERE node_lives(id)')).length === 0);
   const next = await startNode(t, root, { url: postgres.url });
-  t.match(
-    next.log(),
-    'the database may have gone back in time (its server was started anew after all nodes had ended without a word)',
-    'it is suspected',
-  );
+  t.match(next.log(), `the database may have gone back in time (${reason})`, 'it is suspected');
   await until('the store is walked', () => next.log().includes('the database has caught up with the store'));
   t.equal(await pulls(next, 'team/a', 'v2'), imageOf(['v2']), 'what it had lost is back');
 }
