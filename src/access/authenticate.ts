@@ -4,8 +4,8 @@
 /** Who a request comes from, by its Authorization header. */
 import type { Request } from '../http/contract.js';
 import type { Identity } from './identity.js';
-import type { Passwords } from './passwords.js';
-import type { Grant } from './scopes.js';
+import type { Passwords } from './password/passwords.js';
+import type { Grant } from './token/scopes.js';
 
 export interface Authenticated {
   readonly identity: Identity;

@@ -9,12 +9,12 @@ import type { Resource } from '../http/path.js';
 import { RegistryError } from '../oci/errors.js';
 import type { Action, RepositoryAction } from './actions.js';
 import { InvalidCredentials, type Authenticated, type Authenticator } from './authenticate.js';
-import type { Authorizer } from './authorize.js';
+import type { Authorizer } from './policy/authorize.js';
 import { anybody, type Caller } from './caller.js';
 import { unauthorized, type ChallengeSettings } from './challenge.js';
 import { anonymous, isAnonymous, type Identity } from './identity.js';
-import type { PolicyRequest } from './policy.js';
-import { covers, scopeFor, type Grant } from './scopes.js';
+import type { PolicyRequest } from './policy/policy.js';
+import { covers, scopeFor, type Grant } from './token/scopes.js';
 
 export interface GateParts {
   readonly authenticator: Authenticator;

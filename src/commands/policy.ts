@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { authorizerFor, identityCalled, localUsers } from '../access/open-access.js';
-import { explain, type Question } from '../access/explain.js';
+import { explain, type Question } from '../access/policy/explain.js';
 import { RegistryError } from '../oci/errors.js';
 import { UsageError, type Command } from './command.js';
 

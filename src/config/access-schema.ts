@@ -3,9 +3,9 @@
 
 /** The settings of access control, and what a value must be. */
 import { z } from 'zod';
-import { parseKeyFile } from '../access/file-keys.js';
-import { knownHash, parseHtpasswd } from '../access/local-users.js';
-import { compilePolicy, PolicyFault } from '../access/policy.js';
+import { parseKeyFile } from '../access/token/file-keys.js';
+import { knownHash, parseHtpasswd } from '../access/password/local-users.js';
+import { compilePolicy, PolicyFault } from '../access/policy/policy.js';
 import { findRepositoryName } from '../oci/repository-name.js';
 import { duration, flag, parsedFile, secretFile, siteUrl } from './values.js';
 

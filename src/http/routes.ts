@@ -3,10 +3,10 @@
 
 import type { Action } from '../access/actions.js';
 import { anybody, type Caller } from '../access/caller.js';
-import { postExplain } from '../access/explain.js';
+import { postExplain } from '../access/policy/explain.js';
 import type { Access } from '../access/open-access.js';
-import { postRevoke } from '../access/revoke.js';
-import { getToken, postToken, type TokenService } from '../access/token-endpoint.js';
+import { postRevoke } from '../access/token/revoke.js';
+import { getToken, postToken, type TokenService } from '../access/token/token-endpoint.js';
 import { deleteBlob, getBlob, type BlobReads } from '../blob/handlers.js';
 import type { Availability } from '../database/availability.js';
 import { DatabaseAway, unavailable } from '../database/failures.js';

@@ -7,15 +7,15 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import type { Action } from '../../src/access/actions.js';
-import { openAuthorizer, type NamespaceRules } from '../../src/access/authorize.js';
+import { openAuthorizer, type NamespaceRules } from '../../src/access/policy/authorize.js';
 import { anonymous, makeIdentity, type Identity } from '../../src/access/identity.js';
-import { parseHtpasswd } from '../../src/access/local-users.js';
-import { openPasswords } from '../../src/access/passwords.js';
-import { compilePolicy, PolicyFault, type PolicyRequest } from '../../src/access/policy.js';
-import { openRevocations } from '../../src/access/revocations.js';
-import { covers, parseScopes } from '../../src/access/scopes.js';
-import { openStoreKeys } from '../../src/access/store-keys.js';
-import { openTokens } from '../../src/access/tokens.js';
+import { parseHtpasswd } from '../../src/access/password/local-users.js';
+import { openPasswords } from '../../src/access/password/passwords.js';
+import { compilePolicy, PolicyFault, type PolicyRequest } from '../../src/access/policy/policy.js';
+import { openRevocations } from '../../src/access/token/revocations.js';
+import { covers, parseScopes } from '../../src/access/token/scopes.js';
+import { openStoreKeys } from '../../src/access/token/store-keys.js';
+import { openTokens } from '../../src/access/token/tokens.js';
 import { ConfigurationError, loadConfig } from '../../src/config/config.js';
 
 const ci = makeIdentity('ci', 'robot', {

@@ -3,7 +3,7 @@
 
 /** Passwords that were right a moment ago need not be hashed again: a password hash is slow on purpose. */
 import { createHmac, randomBytes } from 'node:crypto';
-import { RegistryError } from '../oci/errors.js';
+import { RegistryError } from '../../oci/errors.js';
 import type { Login, PasswordSource } from './password-source.js';
 
 /** Of a source, and which one it was. */

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Who may do what: the policies of the namespace that a repository lies in, and what holds where there are none. */
-import { isAnonymous, type Identity } from './identity.js';
+import { isAnonymous, type Identity } from '../identity.js';
 import { compilePolicy, type Policy, type PolicyRequest } from './policy.js';
 
 /** As it is configured (`repository`). */

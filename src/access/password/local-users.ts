@@ -3,7 +3,7 @@
 
 /** Identities with a password hash: those of the configuration, and those of an htpasswd file. */
 import { createHash } from 'node:crypto';
-import { makeIdentity } from './identity.js';
+import { makeIdentity } from '../identity.js';
 import type { Login, PasswordSource } from './password-source.js';
 
 export interface LocalUser {

@@ -3,8 +3,8 @@
 
 /** One policy: a CEL expression over `identity` and `request` that is compiled once. */
 import { celEnv, celList, celMap, CelScalar, isCelError, mapType, parse, plan, type CelInput, type CelMap } from '@bufbuild/cel';
-import type { Action } from './actions.js';
-import type { Identity } from './identity.js';
+import type { Action } from '../actions.js';
+import type { Identity } from '../identity.js';
 import { nameOf, TypeFault, typeOf, type Type } from './policy-types.js';
 
 /** What a policy can ask about. `reference` and `digest` are undefined where they cannot be known yet: whatever depends on them is then in doubt. */

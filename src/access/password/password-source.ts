@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Where passwords are checked: configured identities, an htpasswd file, and whatever else can tell who somebody is. */
-import type { Identity } from './identity.js';
+import type { Identity } from '../identity.js';
 
 export interface Login {
   readonly identity: Identity;

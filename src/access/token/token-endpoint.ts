@@ -2,15 +2,15 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** GET and POST /token: who somebody is, in exchange for a token that says what they may do, as docker and its relatives ask for it. */
-import type { ClientAddress } from '../http/client-address.js';
-import { BodyTooLarge, type Reply, type Request } from '../http/contract.js';
-import { RegistryError } from '../oci/errors.js';
-import { repositoryActions, verbFor, type Action } from './actions.js';
-import { parseBasic } from './authenticate.js';
-import type { Authorizer } from './authorize.js';
-import { basicChallenge, type ChallengeSettings } from './challenge.js';
-import { anonymous, isAnonymous, type Identity } from './identity.js';
-import type { Passwords, SourcedLogin } from './passwords.js';
+import type { ClientAddress } from '../../http/client-address.js';
+import { BodyTooLarge, type Reply, type Request } from '../../http/contract.js';
+import { RegistryError } from '../../oci/errors.js';
+import { repositoryActions, verbFor, type Action } from '../actions.js';
+import { parseBasic } from '../authenticate.js';
+import type { Authorizer } from '../policy/authorize.js';
+import { basicChallenge, type ChallengeSettings } from '../challenge.js';
+import { anonymous, isAnonymous, type Identity } from '../identity.js';
+import type { Passwords, SourcedLogin } from '../password/passwords.js';
 import type { Revocations } from './revocations.js';
 import { parseScopes, type Grant, type Scope } from './scopes.js';
 import type { Tokens } from './tokens.js';

@@ -6,8 +6,8 @@
  * enough; it signs when all others have had the time to see it. As the store has them, tokens do not need Postgres.
  */
 import { createCipheriv, createDecipheriv, generateKeyPairSync, randomBytes, scryptSync } from 'node:crypto';
-import type { BlobStore } from '../storage/blob-store.js';
-import { signingKeysPrefix } from '../storage/keys.js';
+import type { BlobStore } from '../../storage/blob-store.js';
+import { signingKeysPrefix } from '../../storage/keys.js';
 import { readSigningKey, type KeyRing, type SigningKey } from './signing-key.js';
 
 export interface StoreKeysOptions {

@@ -5,8 +5,8 @@
  * Refresh tokens that were taken back: all that an identity was given until then. They stand in the store, so that they count on every node and without Postgres, until
  * nothing is left that they could stop.
  */
-import type { BlobStore } from '../storage/blob-store.js';
-import { revocationsPrefix } from '../storage/keys.js';
+import type { BlobStore } from '../../storage/blob-store.js';
+import { revocationsPrefix } from '../../storage/keys.js';
 
 export interface Revocations {
   revoke(id: string): Promise<void>;

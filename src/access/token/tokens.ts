@@ -4,8 +4,8 @@
 /** Tokens that this registry signs: short ones that open repositories, and long ones that are exchanged for those. */
 import { randomUUID } from 'node:crypto';
 import { jwtVerify, SignJWT, type JWTPayload } from 'jose';
-import { InvalidCredentials, type Authenticated, type TokenVerifier } from './authenticate.js';
-import { anonymous, isAnonymous, makeIdentity, type Identity } from './identity.js';
+import { InvalidCredentials, type Authenticated, type TokenVerifier } from '../authenticate.js';
+import { anonymous, isAnonymous, makeIdentity, type Identity } from '../identity.js';
 import type { Grant } from './scopes.js';
 import type { KeyRing } from './signing-key.js';
 

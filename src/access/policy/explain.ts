@@ -3,15 +3,15 @@
 
 /** What decides about somebody, in the words of the configuration: POST /api/v1/policy/explain, and the command `policy explain`. */
 import { z } from 'zod';
-import type { Reply, Request } from '../http/contract.js';
-import { RegistryError } from '../oci/errors.js';
-import { findDigest } from '../oci/digest.js';
-import { findTag } from '../oci/reference.js';
-import { findRepositoryName } from '../oci/repository-name.js';
-import { actions } from './actions.js';
+import type { Reply, Request } from '../../http/contract.js';
+import { RegistryError } from '../../oci/errors.js';
+import { findDigest } from '../../oci/digest.js';
+import { findTag } from '../../oci/reference.js';
+import { findRepositoryName } from '../../oci/repository-name.js';
+import { actions } from '../actions.js';
 import type { Authorizer } from './authorize.js';
-import { anonymous, isAnonymous, makeIdentity, type Identity } from './identity.js';
-import { checked, readJson } from './read-json.js';
+import { anonymous, isAnonymous, makeIdentity, type Identity } from '../identity.js';
+import { checked, readJson } from '../read-json.js';
 
 /** Who is known by an id here; undefined for whom nobody has heard of. */
 export type FindIdentity = (id: string) => Identity | undefined;

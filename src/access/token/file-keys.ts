@@ -4,7 +4,7 @@
 /** Signing keys of a PEM file that all nodes have: the first key signs, all of them count. To rotate, put a new one in front. */
 import { createPrivateKey } from 'node:crypto';
 import { readSigningKey, splitPem, type KeyRing, type SigningKey } from './signing-key.js';
-import { watchFile } from './watched-file.js';
+import { watchFile } from '../watched-file.js';
 
 export async function openFileKeys(file: string, onError: (error: unknown) => void): Promise<KeyRing> {
   let keys: readonly SigningKey[] = [];

@@ -3,9 +3,9 @@
 
 /** POST /api/v1/tokens/revoke: refresh tokens that an identity was given until now are worth nothing any more. */
 import { z } from 'zod';
-import type { Reply, Request } from '../http/contract.js';
-import { RegistryError } from '../oci/errors.js';
-import { readJson } from './read-json.js';
+import type { Reply, Request } from '../../http/contract.js';
+import { RegistryError } from '../../oci/errors.js';
+import { readJson } from '../read-json.js';
 import type { Revocations } from './revocations.js';
 
 const asked = z.strictObject({ identity: z.string().min(1).max(255) });

@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What a token may be used for: `repository:<name>:<verb>,<verb>` and `registry:<name>:*`, as the distribution project's tokens have them. */
-import { findRepositoryName, type RepositoryName } from '../oci/repository-name.js';
-import { RegistryError } from '../oci/errors.js';
-import { isRepositoryAction, registryScopes, verbFor, verbs, type Action, type Verb } from './actions.js';
+import { findRepositoryName, type RepositoryName } from '../../oci/repository-name.js';
+import { RegistryError } from '../../oci/errors.js';
+import { isRepositoryAction, registryScopes, verbFor, verbs, type Action, type Verb } from '../actions.js';
 
 /** As it stands in a token's `access`. */
 export interface Grant {
