@@ -9,6 +9,8 @@ export type Name = string;
 
 export interface Client {
   readonly version: string;
+  /** Is somebody from now on; rejects where the client asks the registry at once, and is refused. */
+  readonly logIn: (username: string, password: string) => Promise<void>;
   /** Does it copy an index with all that is in it? */
   readonly copiesIndexes: boolean;
   /** Does it go on with a Range request when a download broke off? */
@@ -43,14 +45,24 @@ export interface ClientStart {
   readonly scratch: string;
   /** The registry as the client sees it. */
   readonly host: string;
+  /** Without it the registry speaks plain HTTP. */
+  readonly tls?: Tls;
+}
+
+export interface Tls {
+  /** PEM file of the authority that the registry's certificate is from, and that no machine knows. */
+  readonly authorityFile: string;
+  /** For HTTPS_PROXY. */
+  readonly proxyUrl: string;
 }
 
 /** Finds or installs a client and prepares it. Says why when it cannot be had. */
 export type StartClient = (start: ClientStart) => Promise<Client | { readonly missing: string }>;
 
 /** A program in its own surroundings: no settings, no credentials, no caches of the user's. */
-export function isolated(scratch: string): Record<string, string> {
+export function isolated(scratch: string, tls?: Tls): Record<string, string> {
   return {
+    ...(tls === undefined ? {} : { HTTPS_PROXY: tls.proxyUrl, https_proxy: tls.proxyUrl, NO_PROXY: '', no_proxy: '' }),
     HOME: scratch,
     XDG_CONFIG_HOME: `${scratch}/config`,
     XDG_DATA_HOME: `${scratch}/data`,

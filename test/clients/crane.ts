@@ -9,15 +9,17 @@ import { findTool } from '../support/tools.js';
 import { isolated, type StartClient } from './client.js';
 import { verifyLayout } from './images.js';
 
-export const startCrane: StartClient = async ({ scratch }) => {
+export const startCrane: StartClient = async ({ scratch, host, tls }) => {
   const tool = await findTool('crane');
   if ('missing' in tool) return tool;
-  const crane = async (args: string[], input?: Buffer) => {
-    const { stdout } = await run(tool.path, args, { env: isolated(scratch), ...(input === undefined ? {} : { input }) });
+  const env = { ...isolated(scratch, tls), ...(tls === undefined ? {} : { SSL_CERT_FILE: tls.authorityFile }) };
+  const crane = async (args: string[], input?: Buffer | string) => {
+    const { stdout } = await run(tool.path, args, { env, ...(input === undefined ? {} : { input }) });
     return stdout.trim();
   };
   return {
     version: await crane(['version']),
+    logIn: async (username, password) => void (await crane(['auth', 'login', host, '--username', username, '--password-stdin'], password)),
     copiesIndexes: true,
     resumesPulls: false,
     async push(layout, target) {

@@ -14,8 +14,17 @@ export interface DockerDaemon {
   readonly stop: () => Promise<void>;
 }
 
+export interface DaemonPlace {
+  readonly scratch: string;
+  /** Stands for /etc/docker, whose place cannot be told to the daemon. */
+  readonly settings: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
 /** dockerd refuses to start where no cgroups are mounted, as in a plain container: they are mounted for it alone, where nobody else sees them. */
-const prepareCgroups = `
+const prepareMounts = `
+mkdir -p /etc/docker && mount --bind "$1" /etc/docker
+shift
 if ! grep -Eq ' - cgroup2? ' /proc/self/mountinfo; then
   mount -t cgroup2 cgroup2 /sys/fs/cgroup || {
     mount -t tmpfs cgroup /sys/fs/cgroup &&
@@ -29,12 +38,20 @@ exec "$@"`;
 const startTimeoutMs = 60_000;
 const stopTimeoutMs = 30_000;
 
-export async function startDockerDaemon(dockerd: string, scratch: string): Promise<DockerDaemon | { missing: string }> {
+export async function startDockerDaemon(
+  dockerd: string,
+  { scratch, settings, env }: DaemonPlace,
+): Promise<DockerDaemon | { missing: string }> {
   if (process.getuid?.() !== 0) return { missing: 'dockerd needs root' };
   const socket = path.join(scratch, 'docker.sock');
-  const child = spawnTracked('unshare', ['--mount', 'sh', '-c', prepareCgroups, 'sh', dockerd, ...daemonArguments(scratch, socket)], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const child = spawnTracked(
+    'unshare',
+    ['--mount', 'sh', '-c', prepareMounts, 'sh', settings, dockerd, ...daemonArguments(scratch, socket)],
+    {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
   const output: Buffer[] = [];
   child.stdout?.on('data', (piece: Buffer) => output.push(piece));
   child.stderr?.on('data', (piece: Buffer) => output.push(piece));

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** The docker command with a daemon of its own, which has no network, no firewall rules and no store but its scratch directory. */
-import { rm } from 'node:fs/promises';
+import { copyFile, mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { run } from '../support/command.js';
 import { findTool } from '../support/tools.js';
@@ -10,15 +10,21 @@ import { isolated, type StartClient } from './client.js';
 import { startDockerDaemon } from './docker-daemon.js';
 import { writeDockerArchive, type Image } from './images.js';
 
-export const startDocker: StartClient = async ({ scratch }) => {
+export const startDocker: StartClient = async ({ scratch, host, tls }) => {
   const daemonTool = await findTool('dockerd');
   if ('missing' in daemonTool) return daemonTool;
   const tool = await findTool('docker');
   if ('missing' in tool) return tool;
-  const daemon = await startDockerDaemon(daemonTool.path, scratch);
+  const settings = path.join(scratch, 'etc-docker');
+  const certificates = path.join(settings, 'certs.d', host);
+  await mkdir(certificates, { recursive: true });
+  if (tls !== undefined) await copyFile(tls.authorityFile, path.join(certificates, 'ca.crt'));
+  const env = { ...isolated(scratch, tls), DOCKER_CLI_EXPERIMENTAL: 'enabled' };
+  const daemon = await startDockerDaemon(daemonTool.path, { scratch, settings, env });
   if ('missing' in daemon) return daemon;
-  const env = { ...isolated(scratch), DOCKER_HOST: daemon.host, DOCKER_CLI_EXPERIMENTAL: 'enabled' };
-  const docker = async (...args: string[]) => (await run(tool.path, args, { env })).stdout.trim();
+  const ask = async (args: string[], input = '') =>
+    (await run(tool.path, args, { input, env: { ...env, DOCKER_HOST: daemon.host } })).stdout.trim();
+  const docker = (...args: string[]) => ask(args);
 
   async function load(image: Image, name: string): Promise<void> {
     const archive = path.join(scratch, 'image.tar');
@@ -39,6 +45,7 @@ export const startDocker: StartClient = async ({ scratch }) => {
 
   return {
     version: (await docker('version', '--format', '{{.Server.Version}} (cli {{.Client.Version}})')).trim(),
+    logIn: async (username, password) => void (await ask(['login', '--username', username, '--password-stdin', host], password)),
     copiesIndexes: false,
     resumesPulls: true,
     close: daemon.stop,

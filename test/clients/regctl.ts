@@ -11,19 +11,22 @@ import { verifyLayout } from './images.js';
 
 const chunkBytes = 1024 * 1024;
 
-export const startRegctl: StartClient = async ({ scratch, host }) => {
+export const startRegctl: StartClient = async ({ scratch, host, tls }) => {
   const tool = await findTool('regctl');
   if ('missing' in tool) return tool;
-  const regctl = async (args: string[], { input, config = 'plain' }: { input?: Buffer; config?: 'plain' | 'chunks' } = {}) => {
-    const env = { ...isolated(scratch), REGCTL_CONFIG: path.join(scratch, `${config}.json`) };
+  const regctl = async (args: string[], { input, config = 'plain' }: { input?: Buffer | string; config?: 'plain' | 'chunks' } = {}) => {
+    const env = { ...isolated(scratch, tls), REGCTL_CONFIG: path.join(scratch, `${config}.json`) };
     return (await run(tool.path, args, { env, ...(input === undefined ? {} : { input }) })).stdout.trim();
   };
-  const registry = ['registry', 'set', host, '--tls', 'disabled', '--skip-check'];
+  const trust = tls === undefined ? ['--tls', 'disabled'] : ['--cacert', await readFile(tls.authorityFile, 'utf8')];
+  const registry = ['registry', 'set', host, ...trust, '--skip-check'];
   await regctl(registry);
   await regctl([...registry, '--blob-chunk', String(chunkBytes), '--blob-max', '65536'], { config: 'chunks' });
   const copy = async (source: string, target: string) => void (await regctl(['image', 'copy', source, target]));
   return {
     version: /VCSTag:\s+(\S+)/.exec(await regctl(['version']))?.[1] ?? 'unknown',
+    logIn: async (username, password) =>
+      void (await regctl(['registry', 'login', host, '--user', username, '--pass-stdin'], { input: password })),
     copiesIndexes: true,
     resumesPulls: true,
     mountsAnonymously: true,
