@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
 import { openAccess } from './access/open-access.js';
+import { openAudit } from './audit/open-audit.js';
 import { enterCluster, openCluster } from './cluster/enter-cluster.js';
 import { startPresence, type Presence } from './cluster/leadership.js';
 import type { Membership } from './cluster/membership.js';
@@ -208,7 +209,9 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const pools = { reads: database.reads, writes: journal.writes };
     const reads = openReads(pools, config.gc.delay, availability, openStoreReads(store, cache), batches);
     const warn = (message: string, error: unknown): void => log.warn({ err: error }, message);
-    const access = await openAccess({ config, store, addressOf, warn });
+    const audit = await openAudit(config.audit, addressOf, metrics, (line, error) => log.error({ err: error }, line));
+    closers.push(async () => audit?.close());
+    const access = await openAccess({ config, store, addressOf, warn, recorder: audit });
     closers.push(() => access.close());
     const handler = createHandler({
       access,
@@ -237,8 +240,14 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       allowedOrigins: new Set(config.server.allowed_origins),
       metrics: config.server.metrics.port === undefined ? (request) => getMetrics(metrics, request) : metricsElsewhere,
       onFailure: (error, request) => log.error({ err: error, ...aboutRequest(request) }, 'request failed'),
+      onRefusal: audit === undefined ? undefined : (request, rule) => audit.refused(request, rule),
     });
-    const observer = together(countRequests(metrics), logRequests(log, config.log.requests, addressOf, tracer), tracer?.requests);
+    const observer = together(
+      countRequests(metrics),
+      logRequests(log, config.log.requests, addressOf, tracer),
+      tracer?.requests,
+      audit?.observer,
+    );
     await listenForMetrics(config, log, metrics, closers);
     const server = await listen(config, log, tracer?.wrap(handler) ?? handler, observer);
     countBuild(metrics, { version, node: process.versions.node, engine: server.engine, hash: hasher.implementation, store: store.kind });

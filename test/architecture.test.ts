@@ -114,6 +114,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'worker/password-pool',
     'type:config/config',
   ],
+  audit: ['type:access/verdict', 'type:http/contract', 'type:http/client-address', 'type:observe/metrics'],
   ...Object.fromEntries(
     domains.map((domain) => [
       domain,

@@ -4,22 +4,28 @@
 /** Who a request comes from, by its Authorization header. */
 import type { Request } from '../http/contract.js';
 import type { Identity } from './identity.js';
-import type { Passwords } from './password/passwords.js';
+import type { Logins } from './password/logins.js';
 import type { Grant } from './token/scopes.js';
 
 export interface Authenticated {
   readonly identity: Identity;
   /** What a token is limited to; undefined for whoever proved the identity itself. */
   readonly grants: readonly Grant[] | undefined;
+  /** What proved it, for the audit log. */
+  readonly source: string;
 }
 
-/** The credentials are wrong, or nothing that we know. */
+/** The credentials are wrong, or nothing that we know. Which of it, and of whom, is for the audit log alone. */
 export class InvalidCredentials extends Error {
   readonly scheme: 'basic' | 'bearer';
+  readonly reason: string;
+  readonly username: string;
 
-  constructor(scheme: 'basic' | 'bearer') {
+  constructor(scheme: 'basic' | 'bearer', reason = 'malformed credentials', username = '') {
     super(scheme === 'basic' ? 'wrong username or password' : 'the token is not valid, or not any more');
     this.scheme = scheme;
+    this.reason = reason;
+    this.username = username;
   }
 }
 
@@ -33,21 +39,19 @@ export interface Authenticator {
   authenticate(request: Request): Authenticated | undefined | Promise<Authenticated>;
 }
 
-export function openAuthenticator(passwords: Passwords, tokens: TokenVerifier | undefined): Authenticator {
+export function openAuthenticator(logins: Logins, tokens: TokenVerifier | undefined): Authenticator {
   return {
     authenticate(request) {
       const header = request.header('authorization');
       if (header === undefined) return undefined;
       if (/^bearer /i.test(header)) {
-        if (tokens === undefined) throw new InvalidCredentials('bearer');
+        if (tokens === undefined) throw new InvalidCredentials('bearer', 'no tokens are issued here');
         return tokens.verify(header.slice(7));
       }
       const basic = parseBasic(header);
       if (basic === undefined) throw new InvalidCredentials('basic');
-      return passwords.logIn(basic.username, basic.password).then((login) => {
-        if (login === undefined) throw new InvalidCredentials('basic');
-        return { identity: login.identity, grants: undefined };
-      });
+      const login = logins.logIn(request, basic.username, basic.password);
+      return login.then(({ identity, source }) => ({ identity, grants: undefined, source }));
     },
   };
 }

@@ -9,12 +9,13 @@ import type { Resource } from '../http/path.js';
 import { RegistryError } from '../oci/errors.js';
 import type { Action, RepositoryAction } from './actions.js';
 import { InvalidCredentials, type Authenticated, type Authenticator } from './authenticate.js';
-import type { Authorizer } from './policy/authorize.js';
+import type { Authorizer, Decision } from './policy/authorize.js';
 import { anybody, type Caller } from './caller.js';
 import { unauthorized, type ChallengeSettings } from './challenge.js';
 import { anonymous, isAnonymous, type Identity } from './identity.js';
 import type { PolicyRequest } from './policy/policy.js';
 import { covers, scopeFor, type Grant } from './token/scopes.js';
+import { failedLogin, type Recorder } from './verdict.js';
 
 export interface GateParts {
   readonly authenticator: Authenticator;
@@ -25,6 +26,8 @@ export interface GateParts {
   readonly hasIdentities: boolean;
   readonly hasPolicies: boolean;
   readonly openToAll: boolean;
+  /** Undefined where nobody keeps a record. */
+  readonly recorder?: Recorder | undefined;
 }
 
 export interface Gate {
@@ -33,10 +36,12 @@ export interface Gate {
 }
 
 export function openGate(parts: GateParts): Gate {
-  const { authenticator, challenge, hasIdentities, hasPolicies } = parts;
+  const { authenticator, challenge, hasIdentities, hasPolicies, recorder } = parts;
   if (!hasIdentities && !hasPolicies) {
     return {
       admit(request, action, resource) {
+        const rule = action === 'admin' ? 'no identities are configured: processes of this machine' : 'access.anonymous';
+        recorder?.decided(request, { identity: '', action, outcome: 'allowed', rule });
         if (action === 'admin') refuseElsewhere(request, resource);
         return anybody;
       },
@@ -47,6 +52,7 @@ export function openGate(parts: GateParts): Gate {
       const enter = (authenticated: Authenticated | undefined): Caller => check(parts, request, action, resource, authenticated);
       const refuse = (error: unknown): never => {
         if (!(error instanceof InvalidCredentials)) throw error;
+        recorder?.decided(request, failedLogin(error, action));
         const scope = scopeFor(action, repositoryOf(resource));
         const wanted = { scope, basic: action === 'admin', error: error.scheme === 'bearer' ? ('invalid_token' as const) : undefined };
         throw unauthorized(challenge, request, error.message, wanted);
@@ -63,11 +69,18 @@ export function openGate(parts: GateParts): Gate {
 }
 
 function check(parts: GateParts, request: Request, action: Action, resource: Resource, authenticated: Authenticated | undefined): Caller {
-  const { hasIdentities, challenge, authorizer, openToAll } = parts;
-  const { identity = anonymous, grants } = authenticated ?? {};
+  const { hasIdentities, challenge, authorizer, openToAll, recorder } = parts;
+  const { identity = anonymous, grants, source } = authenticated ?? {};
   const caller = new RequestCaller(parts, request, identity, grants);
   const repository = repositoryOf(resource);
-  const refuse = (): never => {
+  const record = (outcome: 'allowed' | 'denied', rule: string): void =>
+    recorder?.decided(request, { identity: identity.id, source, action, outcome, rule });
+  const allow = (rule: string): Caller => {
+    record('allowed', rule);
+    return caller;
+  };
+  const refuse = (rule: string): never => {
+    record('denied', rule);
     const scope = scopeFor(action, repository);
     if (hasIdentities && isAnonymous(identity)) {
       const error = authenticated === undefined ? undefined : ('insufficient_scope' as const);
@@ -77,22 +90,25 @@ function check(parts: GateParts, request: Request, action: Action, resource: Res
   };
   if (grants !== undefined && !covers(grants, action, repository)) {
     const scope = scopeFor(action, repository);
+    record('denied', 'the token is not for this');
     throw unauthorized(challenge, request, 'the token is not for this', { scope, error: 'insufficient_scope' });
   }
   if (action === 'get-api-version') {
     // Clients learn here, and nowhere else, that there is something to log in to.
     const isOpen = authenticated !== undefined || !hasIdentities || (openToAll && challenge.kind === 'basic');
-    return isOpen ? caller : refuse();
+    const rule = 'whoever is logged in';
+    return isOpen ? allow(rule) : refuse(rule);
   }
   if (action === 'admin' && !hasIdentities) {
+    record('allowed', 'no identities are configured: processes of this machine');
     refuseElsewhere(request, resource);
     return caller;
   }
-  const { outcome } =
+  const { outcome, rule } =
     action === 'list-catalog'
       ? authorizer.decideAnywhere(identity, caller.ask(action))
       : authorizer.decide(identity, { ...caller.ask(action), ...named(resource) });
-  return outcome === 'denied' ? refuse() : caller;
+  return outcome === 'denied' ? refuse(rule) : allow(rule);
 }
 
 class RequestCaller implements Caller {
@@ -118,22 +134,28 @@ class RequestCaller implements Caller {
   }
 
   may(action: RepositoryAction, repository: string, reference: { readonly tag?: string; readonly digest?: string } = {}): boolean {
-    if (this.grants !== undefined && !covers(this.grants, action, repository)) return false;
-    return this.decide(action, repository, reference.tag ?? reference.digest ?? '', reference.digest ?? '') === 'allowed';
+    const { recorder } = this.parts;
+    if (this.grants !== undefined && !covers(this.grants, action, repository)) {
+      recorder?.refused(this.request, `${action} ${repository}: the token is not for this`);
+      return false;
+    }
+    const { outcome, rule } = this.decide(action, repository, reference.tag ?? reference.digest ?? '', reference.digest ?? '');
+    if (outcome !== 'allowed') recorder?.refused(this.request, `${action} ${repository}: ${rule}`);
+    return outcome === 'allowed';
   }
 
   tagFilter(repository: string): ((tag: string) => boolean) | undefined {
-    const outcome = this.decide('get-manifest', repository, undefined, undefined);
+    const { outcome } = this.decide('get-manifest', repository, undefined, undefined);
     if (outcome === 'allowed') return undefined;
-    return outcome === 'denied' ? () => false : (tag) => this.decide('get-manifest', repository, tag, '') === 'allowed';
+    return outcome === 'denied' ? () => false : (tag) => this.decide('get-manifest', repository, tag, '').outcome === 'allowed';
   }
 
   catalogFilter(): (repository: string) => boolean {
-    return (repository) => this.decide('list-catalog', repository, '', '') === 'allowed';
+    return (repository) => this.decide('list-catalog', repository, '', '').outcome === 'allowed';
   }
 
-  private decide(action: Action, namespace: string, reference: string | undefined, digest: string | undefined): string {
-    return this.parts.authorizer.decide(this.identity, { ...this.ask(action), namespace, reference, digest }).outcome;
+  private decide(action: Action, namespace: string, reference: string | undefined, digest: string | undefined): Decision {
+    return this.parts.authorizer.decide(this.identity, { ...this.ask(action), namespace, reference, digest });
   }
 }
 

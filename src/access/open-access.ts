@@ -16,6 +16,7 @@ import { openFileKeys } from './token/file-keys.js';
 import { openGate, type Gate } from './gate.js';
 import { makeIdentity } from './identity.js';
 import { openLocalUsers, parseHtpasswd, type LocalUser } from './password/local-users.js';
+import { openLogins } from './password/logins.js';
 import { openPasswords } from './password/passwords.js';
 import type { PasswordSource } from './password/password-source.js';
 import { openRevocations } from './token/revocations.js';
@@ -23,6 +24,7 @@ import type { KeyRing } from './token/signing-key.js';
 import { openStoreKeys } from './token/store-keys.js';
 import type { TokenService } from './token/token-endpoint.js';
 import { openTokens } from './token/tokens.js';
+import type { Recorder } from './verdict.js';
 import { watchFile } from './watched-file.js';
 
 export interface Access {
@@ -38,9 +40,11 @@ export interface AccessParts {
   readonly store: BlobStore;
   readonly addressOf: ClientAddress;
   readonly warn: (message: string, error: unknown) => void;
+  /** Undefined where nobody keeps a record. */
+  readonly recorder?: Recorder | undefined;
 }
 
-export async function openAccess({ config, store, addressOf, warn }: AccessParts): Promise<Access> {
+export async function openAccess({ config, store, addressOf, warn, recorder }: AccessParts): Promise<Access> {
   const { access, server, repository } = config;
   const { hasIdentities } = access;
   const closers: (() => Promise<unknown> | void)[] = [];
@@ -56,6 +60,7 @@ export async function openAccess({ config, store, addressOf, warn }: AccessParts
   };
   const { sources, waste, users } = openSources(config, () => passwords.forget(), warn, closers);
   const passwords = openPasswords(sources, waste);
+  const logins = openLogins(passwords, undefined);
   let tokens: TokenService | undefined;
   if (hasIdentities && access.challenge === 'bearer') {
     const { refresh_lifetime: refreshLifetimeMs, lifetime: lifetimeMs, service } = access.token;
@@ -64,16 +69,17 @@ export async function openAccess({ config, store, addressOf, warn }: AccessParts
     const revocations = await openRevocations(store, refreshLifetimeMs, (error) => warn('revocations cannot be read', error));
     closers.push(() => revocations.close());
     const issued = openTokens(keys, { service, lifetimeMs, refreshLifetimeMs });
-    tokens = { passwords, tokens: issued, revocations, authorizer, challenge, addressOf };
+    tokens = { logins, passwords, tokens: issued, revocations, authorizer, challenge, addressOf, recorder };
   }
   const gate = openGate({
-    authenticator: openAuthenticator(passwords, tokens?.tokens),
+    authenticator: openAuthenticator(logins, tokens?.tokens),
     authorizer,
     challenge,
     addressOf,
     hasIdentities,
     hasPolicies: repository.length > 0,
     openToAll: access.anonymous,
+    recorder,
   });
   const find = (id: string) => identityCalled(id, users());
   return {

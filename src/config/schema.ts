@@ -4,6 +4,7 @@
 /** Every setting with its default, and what a value must be. */
 import { z } from 'zod';
 import { access, externalUrl, identities, policies } from './access-schema.js';
+import { audit } from './audit-schema.js';
 import {
   KiB,
   MiB,
@@ -166,6 +167,7 @@ export const schema = z.strictObject({
   access,
   identity: identities,
   repository: policies,
+  audit,
   workers: z
     .strictObject({ threads: integer(1, 256).optional(), hash: z.enum(['auto', 'native', 'hash-wasm']).default('auto') })
     .prefault({}),

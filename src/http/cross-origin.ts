@@ -39,7 +39,10 @@ export function refuseCrossSite(request: Request, allowedOrigins: ReadonlySet<st
   if (origin === undefined || isAllowed(origin, allowedOrigins)) return;
   const host = origin.replace(/^https?:\/\//, '');
   if (host === request.header('host') && addressOrLocalhost.test(host)) return;
-  throw new RegistryError('DENIED', 'this origin may not change anything here (server.allowed_origins)', { detail: origin.slice(0, 200) });
+  throw new RegistryError('DENIED', 'this origin may not change anything here (server.allowed_origins)', {
+    detail: origin.slice(0, 200),
+    rule: 'server.allowed_origins',
+  });
 }
 
 /** A page of this very host; under any other name it may be a stranger's page whose name was made to point here. */

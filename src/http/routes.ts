@@ -37,6 +37,8 @@ export interface Registry {
   readonly allowedOrigins: ReadonlySet<string>;
   /** A bug, or a disk or database that failed: logged once, here. */
   onFailure(error: unknown, request: Request): void;
+  /** Which rule refused a request that was admitted, or never asked for admission. */
+  readonly onRefusal: ((request: Request, rule: string) => void) | undefined;
 }
 
 type Handle<Kind extends Resource['kind']> = (
@@ -166,6 +168,7 @@ function allowed(methods: object): string {
 function errorReply(registry: Registry, request: Request, error: unknown): Reply {
   const json: Headers = { 'Content-Type': 'application/json' };
   if (error instanceof RegistryError) {
+    if (error.rule !== undefined) registry.onRefusal?.(request, error.rule);
     // That the database is away is told once, not by each request that needed it.
     if (error.status >= 500 && !(error.cause instanceof DatabaseAway)) registry.onFailure(error, request);
     // With it an operator finds the line in the log that has the cause.

@@ -35,6 +35,8 @@ export interface RegistryErrorOptions {
   readonly status?: number;
   readonly detail?: unknown;
   readonly headers?: Record<string, string>;
+  /** The setting that refused it: for the audit log, not for the client. */
+  readonly rule?: string;
   readonly cause?: unknown;
 }
 
@@ -45,6 +47,7 @@ export class RegistryError extends Error {
   readonly status: number;
   readonly detail: unknown;
   readonly headers: Record<string, string>;
+  readonly rule: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: RegistryErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -52,6 +55,7 @@ export class RegistryError extends Error {
     this.status = options.status ?? statusOf[code];
     this.detail = options.detail;
     this.headers = options.headers ?? {};
+    this.rule = options.rule;
   }
 }
 

@@ -11,9 +11,17 @@ export interface SourcedLogin extends Login {
   readonly source: string;
 }
 
+export type Refusal = 'unknown name' | 'wrong password';
+
+/** One look at a password, where it is not remembered. */
+export interface Attempt {
+  /** Throws what refuses it. */
+  begin(): void;
+  end(succeeded: boolean): void;
+}
+
 export interface Passwords {
-  /** Undefined: no such name, or the wrong password. */
-  logIn(username: string, password: string): Promise<SourcedLogin | undefined>;
+  logIn(username: string, password: string, attempt?: Attempt): Promise<SourcedLogin | Refusal>;
   find(source: string, username: string): Promise<Login | undefined>;
   /** Something changed that may make a password wrong. */
   forget(): void;
@@ -28,22 +36,23 @@ const longestPassword = 4_096;
 export function openPasswords(sources: readonly PasswordSource[], waste: () => Promise<unknown>, now: () => number = Date.now): Passwords {
   // Never the password itself: what is left in memory is of use to this process only.
   const key = randomBytes(32);
-  const remembered = new Map<string, { readonly login: Promise<SourcedLogin | undefined>; readonly until: number }>();
-  const ask = async (username: string, password: string): Promise<SourcedLogin | undefined> => {
+  const remembered = new Map<string, { readonly login: Promise<SourcedLogin | Refusal>; readonly until: number }>();
+  const ask = async (username: string, password: string): Promise<SourcedLogin | Refusal> => {
     for (const source of sources) {
       const login = await source.logIn(username, password);
-      if (login === 'wrong') return undefined;
+      if (login === 'wrong') return 'wrong password';
       if (login !== undefined) return { ...login, source: source.name };
     }
     await waste();
-    return undefined;
+    return 'unknown name';
   };
   return {
-    async logIn(username, password) {
+    async logIn(username, password, attempt) {
       if (password.length > longestPassword) throw new RegistryError('UNAUTHORIZED', 'the password is too long', { status: 400 });
       const name = createHmac('sha256', key).update(`${username.length}:${username}${password}`).digest('base64');
       const known = remembered.get(name);
       if (known !== undefined && known.until > now()) return known.login;
+      attempt?.begin();
       const login = ask(username, password);
       // Also while it is being checked: a client that opens six connections has its password hashed once.
       const entry = { login, until: now() + rememberMs };
@@ -53,7 +62,9 @@ export function openPasswords(sources: readonly PasswordSource[], waste: () => P
       const drop = (): void => void (remembered.get(name) === entry && remembered.delete(name));
       try {
         const result = await login;
-        if (result === undefined) drop();
+        const succeeded = typeof result !== 'string';
+        attempt?.end(succeeded);
+        if (!succeeded) drop();
         return result;
       } catch (error) {
         drop();

@@ -6,22 +6,26 @@ import type { ClientAddress } from '../../http/client-address.js';
 import { BodyTooLarge, type Reply, type Request } from '../../http/contract.js';
 import { RegistryError } from '../../oci/errors.js';
 import { repositoryActions, verbFor, type Action } from '../actions.js';
-import { parseBasic } from '../authenticate.js';
+import { InvalidCredentials, parseBasic } from '../authenticate.js';
 import type { Authorizer } from '../policy/authorize.js';
 import { basicChallenge, type ChallengeSettings } from '../challenge.js';
 import { anonymous, isAnonymous, type Identity } from '../identity.js';
+import type { Logins } from '../password/logins.js';
 import type { Passwords, SourcedLogin } from '../password/passwords.js';
+import { failedLogin, type Recorder } from '../verdict.js';
 import type { Revocations } from './revocations.js';
 import { parseScopes, type Grant, type Scope } from './scopes.js';
 import type { Tokens } from './tokens.js';
 
 export interface TokenService {
-  readonly passwords: Passwords;
+  readonly logins: Logins;
+  readonly passwords: Pick<Passwords, 'find'>;
   readonly tokens: Tokens;
   readonly revocations: Revocations;
   readonly authorizer: Authorizer;
   readonly challenge: ChallengeSettings;
   readonly addressOf: ClientAddress;
+  readonly recorder?: Recorder | undefined;
 }
 
 /** A form of a refresh token and many scopes. */
@@ -30,7 +34,7 @@ const largestForm = 64 * 1024;
 /** Anonymous clients get a token, too, for what anybody may do. */
 export async function getToken(service: TokenService, request: Request, query: URLSearchParams): Promise<Reply> {
   const header = request.header('authorization');
-  const login = header === undefined ? undefined : await logIn(service, parseBasic(header));
+  const login = header === undefined ? undefined : await logIn(service, request, parseBasic(header));
   const isOffline = query.get('offline_token') === 'true';
   return tokenReply(service, request, login, query.getAll('scope'), isOffline, {});
 }
@@ -43,12 +47,12 @@ export async function postToken(service: TokenService, request: Request): Promis
   const grantType = form.get('grant_type');
   if (grantType === 'password') {
     const [username, password] = [form.get('username'), form.get('password')];
-    const login = await logIn(service, username === null || password === null ? undefined : { username, password });
+    const login = await logIn(service, request, username === null || password === null ? undefined : { username, password });
     return tokenReply(service, request, login, scopes, isOffline, {});
   }
   if (grantType === 'refresh_token') {
     const refreshToken = form.get('refresh_token') ?? '';
-    const login = await refreshed(service, refreshToken);
+    const login = await refreshed(service, request, refreshToken);
     return tokenReply(service, request, login, scopes, false, { refresh_token: refreshToken });
   }
   throw new RegistryError('UNSUPPORTED', 'grant_type must be password or refresh_token', { status: 400 });
@@ -63,23 +67,33 @@ async function readForm(request: Request): Promise<string> {
   }
 }
 
-async function logIn(service: TokenService, credentials: { username: string; password: string } | undefined): Promise<SourcedLogin> {
-  const login = credentials === undefined ? undefined : await service.passwords.logIn(credentials.username, credentials.password);
-  if (login === undefined) throw refused(service, 'wrong username or password');
-  return login;
+async function logIn(
+  service: TokenService,
+  request: Request,
+  credentials: { username: string; password: string } | undefined,
+): Promise<SourcedLogin> {
+  try {
+    if (credentials === undefined) throw new InvalidCredentials('basic');
+    return await service.logins.logIn(request, credentials.username, credentials.password);
+  } catch (error) {
+    throw error instanceof InvalidCredentials ? refused(service, request, error) : error;
+  }
 }
 
 /** Whoever has it must still be there, with the password that it was given for, and it must not have been taken back. */
-async function refreshed(service: TokenService, token: string): Promise<SourcedLogin> {
+async function refreshed(service: TokenService, request: Request, token: string): Promise<SourcedLogin> {
+  const refuse = (reason: string, username?: string) => refused(service, request, new InvalidCredentials('bearer', reason, username));
   const claims = await service.tokens.readRefresh(token);
-  const login = claims === undefined ? undefined : await service.passwords.find(claims.source, claims.username);
-  if (claims === undefined || login?.stamp !== claims.stamp || (await service.revocations.covers(claims.id, claims.issuedMs)))
-    throw refused(service, 'the refresh token is not valid, or not any more');
+  if (claims === undefined) throw refuse('a refresh token that has expired, or is none of this registry');
+  const login = await service.passwords.find(claims.source, claims.username);
+  if (login?.stamp !== claims.stamp) throw refuse('a refresh token of an identity that is gone, or has another password now', claims.id);
+  if (await service.revocations.covers(claims.id, claims.issuedMs)) throw refuse('a revoked refresh token', claims.id);
   return { ...login, source: claims.source };
 }
 
-function refused({ challenge }: TokenService, message: string): RegistryError {
-  return new RegistryError('UNAUTHORIZED', message, { headers: { 'WWW-Authenticate': basicChallenge(challenge) } });
+function refused({ challenge, recorder }: TokenService, request: Request, error: InvalidCredentials): RegistryError {
+  recorder?.decided(request, failedLogin(error, 'issue-token'));
+  return new RegistryError('UNAUTHORIZED', error.message, { headers: { 'WWW-Authenticate': basicChallenge(challenge) } });
 }
 
 async function tokenReply(
@@ -107,6 +121,8 @@ async function tokenReply(
         }
       : more;
   const scope = grants.map(({ type, name, actions }) => `${type}:${name}:${actions.join(',')}`).join(' ');
+  const about = { identity: identity.id, source: login?.source, outcome: 'allowed', rule: 'what the policies grant' } as const;
+  service.recorder?.decided(request, { ...about, action: 'issue-token', scope });
   const body = { token, access_token: token, expires_in: expiresInSeconds, issued_at: issuedAt.toISOString(), scope, ...refresh };
   return { status: 200, headers: { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' }, body: JSON.stringify(body) };
 }

@@ -61,7 +61,7 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
   };
   const keyOf = async ({ kid }: { kid?: string }) => {
     const found = kid === undefined ? undefined : await keys.find(kid);
-    if (found === undefined) throw new InvalidCredentials('bearer');
+    if (found === undefined) throw new InvalidCredentials('bearer', 'a token of an unknown key');
     return found.publicKey;
   };
   const read = async (token: string, typ: string): Promise<JWTPayload> => {
@@ -83,11 +83,11 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
     let payload: JWTPayload;
     try {
       payload = await read(token, 'JWT');
-    } catch {
-      throw new InvalidCredentials('bearer');
+    } catch (error) {
+      throw new InvalidCredentials('bearer', refusalOf(error));
     }
     const { access = [], exp = 0 } = payload as JWTPayload & { access?: readonly Grant[] };
-    const authenticated = { identity: identityOf(payload), grants: access };
+    const authenticated = { identity: identityOf(payload), grants: access, source: 'token' };
     if (remembered.size >= mostRemembered) remembered.delete(remembered.keys().next().value ?? '');
     remembered.set(token, { authenticated, untilMs: (exp + toleranceSeconds) * 1000 });
     return authenticated;
@@ -99,7 +99,7 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
       if (known === undefined) return verify(token);
       if (known.untilMs > now()) return known.authenticated;
       remembered.delete(token);
-      throw new InvalidCredentials('bearer');
+      throw new InvalidCredentials('bearer', expired);
     },
     async issue(identity, grants) {
       const issuedMs = now();
@@ -121,3 +121,11 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
 }
 
 const refreshType = 'refresh+jwt';
+const expired = 'an expired token';
+
+function refusalOf(error: unknown): string {
+  if (error instanceof InvalidCredentials) return error.reason;
+  const { code } = error as { readonly code?: string };
+  if (code === 'ERR_JWT_EXPIRED') return expired;
+  return code === 'ERR_JWS_SIGNATURE_VERIFICATION_FAILED' ? 'a token with a wrong signature' : 'no token of this registry';
+}
