@@ -38,11 +38,17 @@ export interface RegistryApi {
   readonly putManifest: (repository: string, reference: string, mediaType: string, body: string) => Promise<void>;
 }
 
-export function registryApi(url: string): RegistryApi {
+/** As `fetch`. */
+export type Ask = (
+  url: string,
+  options?: Pick<RequestInit, 'method'> & { headers?: Record<string, string>; body?: string },
+) => Promise<Response>;
+
+export function registryApi(url: string, ask: Ask = fetch): RegistryApi {
   const at = (repository: string, rest: string) => `${url}/v2/${repository}/${rest}`;
 
   async function manifest(repository: string, reference: string): Promise<Stored | undefined> {
-    const response = await fetch(at(repository, `manifests/${reference}`), { headers: { Accept: manifestTypes.join(', ') } });
+    const response = await ask(at(repository, `manifests/${reference}`), { headers: { Accept: manifestTypes.join(', ') } });
     const body = await response.text();
     if (response.status === 404) return undefined;
     expectStatus(response, 200, body);
@@ -54,7 +60,7 @@ export function registryApi(url: string): RegistryApi {
     if (stored === undefined) throw new Error(`the registry has no ${repository}:${reference}`);
     const { config, layers = [], manifests = [] } = JSON.parse(stored.body) as Manifest;
     for (const { digest, size } of [...(config === undefined ? [] : [config]), ...layers]) {
-      const response = await fetch(at(repository, `blobs/${digest}`), { method: 'HEAD' });
+      const response = await ask(at(repository, `blobs/${digest}`), { method: 'HEAD' });
       expectStatus(response, 200, `HEAD of ${digest} in ${repository}`);
       const length = response.headers.get('content-length');
       if (length !== String(size)) throw new Error(`${digest} has Content-Length ${length} instead of ${size}`);
@@ -67,13 +73,13 @@ export function registryApi(url: string): RegistryApi {
     manifest,
     verified,
     async tags(repository) {
-      const response = await fetch(at(repository, 'tags/list'));
+      const response = await ask(at(repository, 'tags/list'));
       const body = await response.text();
       expectStatus(response, 200, body);
       return (JSON.parse(body) as { tags: string[] }).tags;
     },
     async putManifest(repository, reference, mediaType, body) {
-      const response = await fetch(at(repository, `manifests/${reference}`), {
+      const response = await ask(at(repository, `manifests/${reference}`), {
         method: 'PUT',
         headers: { 'Content-Type': mediaType },
         body,

@@ -9,32 +9,12 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { startRegistry, temporaryDirectory } from '../support/registry.js';
-import { countsLine, table, type Counts } from '../support/table.js';
-import type { Client, StartClient } from './client.js';
-import { startCrane } from './crane.js';
-import { startDocker } from './docker.js';
+import { endWith, perform, printColumns, printComplaints, type Cell, type Column } from './cells.js';
+import type { StartClient } from './client.js';
+import { clients } from './clients.js';
 import { makeLayouts, operations, type Drill } from './operations.js';
-import { startOras } from './oras.js';
 import { describeExchange, startProxy } from './proxy.js';
 import { registryApi } from './registry-api.js';
-import { startRegctl } from './regctl.js';
-import { startSkopeo } from './skopeo.js';
-
-const clients: Readonly<Record<string, StartClient>> = {
-  crane: startCrane,
-  oras: startOras,
-  regctl: startRegctl,
-  skopeo: startSkopeo,
-  docker: startDocker,
-};
-
-type Cell = 'ok' | 'FAIL' | '-' | 'skipped';
-
-interface Column {
-  readonly client: string;
-  readonly version: string;
-  readonly cells: readonly Cell[];
-}
 
 const { values: options } = parseArgs({ options: { engine: { type: 'string' }, url: { type: 'string' }, only: { type: 'string' } } });
 
@@ -47,28 +27,15 @@ if (options.url !== undefined) {
     const registry = await startRegistry({ config: { server: { engine } } });
     cells.push(...(await drill(registry.url, `this build, engine ${engine}`)));
     await registry.stop();
-    const complaints = registry
-      .log()
-      .split('\n')
-      .filter((line) => /"level":"(error|fatal)"/.test(line));
-    if (complaints.length > 0)
-      console.log(`the registry's log has ${complaints.length} errors, the first ones:\n${complaints.slice(0, 5).join('\n')}\n`);
+    printComplaints(registry.log());
   }
 }
-const counts = count(cells);
-console.log(countsLine(counts));
-process.exitCode = counts.failed > 0 || (counts.skipped > 0 && process.env['CI'] === 'true') ? 1 : 0;
+endWith(cells);
 
 async function drill(url: string, title: string): Promise<Cell[]> {
   const columns: Column[] = [];
   for (const [name, start] of chosen) columns.push(await drillClient(url, name, start));
-  const rows = operations.map((operation, row) => [operation.title, ...columns.map((column) => column.cells[row] ?? '-')]);
-  const heads = [
-    [title, ...columns.map(({ client }) => client)],
-    ['', ...columns.map(({ version }) => version)],
-  ];
-  console.log(`\n${table([...heads, ...rows])}\n`);
-  return columns.flatMap((column) => column.cells);
+  return printColumns(title, operations, columns);
 }
 
 async function drillClient(url: string, name: string, start: StartClient): Promise<Column> {
@@ -92,29 +59,13 @@ async function drillClient(url: string, name: string, start: StartClient): Promi
     name: (repository, tag) => `${proxy.host}/${prefix}/${repository}${tag === undefined ? '' : `:${tag}`}`,
     ...(await makeLayouts(scratch)),
   };
+  const evidence = (): string => proxy.exchanges.slice(-20).map(describeExchange).join('\n');
   const cells: Cell[] = [];
-  for (const operation of operations) cells.push(await perform(name, client, operation, drill));
+  for (const { title, has, run } of operations) {
+    proxy.forget();
+    cells.push(has(client) ? await perform(name, title, () => run(drill), evidence) : '-');
+  }
   await client.close?.();
   await proxy.close();
   return { client: name, version: client.version, cells };
-}
-
-async function perform(name: string, client: Client, { title, has, run }: (typeof operations)[number], drill: Drill): Promise<Cell> {
-  if (!has(client)) return '-';
-  drill.proxy.forget();
-  const begin = performance.now();
-  try {
-    await run(drill);
-    console.log(`${name}: ${title}: ok (${((performance.now() - begin) / 1000).toFixed(1)} s)`);
-    return 'ok';
-  } catch (error) {
-    console.log(`\n${name}: ${title}: FAIL\n${error instanceof Error ? error.message : String(error)}`);
-    console.log(`${drill.proxy.exchanges.slice(-20).map(describeExchange).join('\n')}\n`);
-    return 'FAIL';
-  }
-}
-
-function count(cells: readonly Cell[]): Counts {
-  const number = (cell: Cell) => cells.filter((each) => each === cell).length;
-  return { passed: number('ok'), failed: number('FAIL'), skipped: number('skipped') };
 }

@@ -6,6 +6,8 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, statfs, writeFile } from 'node:fs/promises';
 import { rmSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import { get } from 'node:https';
 import { createServer, type AddressInfo } from 'node:net';
 import { constants, tmpdir } from 'node:os';
 import path from 'node:path';
@@ -31,6 +33,8 @@ export interface RegistryOptions {
   /** Answers 200 when the registry can be used. */
   readonly readyPath?: string;
   readonly readyTimeoutMs?: number;
+  /** It speaks TLS, with a certificate of this authority (PEM). */
+  readonly ca?: string;
 }
 
 export interface Place {
@@ -45,7 +49,7 @@ export interface Launch {
 }
 
 export interface RunningRegistry {
-  /** `http://127.0.0.1:<port>`, without a slash at the end. */
+  /** `http://127.0.0.1:<port>`, or `https`, without a slash at the end. */
   readonly url: string;
   /** `127.0.0.1:<port>`, as image names have it. */
   readonly host: string;
@@ -120,9 +124,9 @@ async function startOnce(place: Place, options: RegistryOptions): Promise<Runnin
     await exited;
     return left;
   };
-  const url = `http://127.0.0.1:${place.port}`;
+  const url = `${options.ca === undefined ? 'http' : 'https'}://127.0.0.1:${place.port}`;
   try {
-    await untilReady(url + (options.readyPath ?? '/readyz'), exited, options.readyTimeoutMs ?? 120_000);
+    await untilReady(() => statusOf(url + (options.readyPath ?? '/readyz'), options.ca), exited, options.readyTimeoutMs ?? 120_000);
   } catch (error) {
     killMarked(await kill());
     throw new Error(`${[command, ...args].join(' ')}\n${error instanceof Error ? error.message : String(error)}\n${log()}`, {
@@ -169,7 +173,7 @@ function exitOf(child: ChildProcess): Promise<number> {
   });
 }
 
-async function untilReady(url: string, exited: Promise<number>, timeoutMs: number): Promise<void> {
+async function untilReady(ask: () => Promise<number>, exited: Promise<number>, timeoutMs: number): Promise<void> {
   let ended: number | undefined;
   void exited.then((code) => (ended = code));
   const deadline = Date.now() + timeoutMs;
@@ -177,12 +181,23 @@ async function untilReady(url: string, exited: Promise<number>, timeoutMs: numbe
     if (ended !== undefined) throw new Error(`exited with ${ended} before it was ready`);
     if (Date.now() > deadline) throw new Error(`not ready after ${timeoutMs} ms: ${last}`);
     try {
-      const response = await fetch(url, { signal: AbortSignal.timeout(5_000) });
-      await response.body?.cancel();
-      if (response.status === 200) return;
-      last = `status ${response.status}`;
+      const status = await ask();
+      if (status === 200) return;
+      last = `status ${status}`;
     } catch (error) {
       last = error instanceof Error ? error.message : String(error);
     }
   }
+}
+
+async function statusOf(url: string, ca: string | undefined): Promise<number> {
+  const signal = AbortSignal.timeout(5_000);
+  if (ca === undefined) {
+    const { status, body } = await fetch(url, { signal });
+    await body?.cancel();
+    return status;
+  }
+  const [response] = (await once(get(url, { ca, signal }), 'response')) as [IncomingMessage];
+  response.resume();
+  return response.statusCode ?? 0;
 }

@@ -43,6 +43,8 @@ const debianPackages = {
   skopeo: 'skopeo',
   docker: 'docker.io',
   dockerd: 'docker.io',
+  containerd: 'containerd',
+  ctr: 'containerd',
   'docker-registry': 'docker-registry',
   haproxy: 'haproxy',
   nginx: 'nginx-light',
