@@ -23,6 +23,7 @@ import type { Handler, HttpServer, Request, RequestObserver } from './http/contr
 import { createHandler } from './http/routes.js';
 import { expireWrites } from './jobs/expire-writes.js';
 import type { Journal } from './journal/write-entries.js';
+import { openLimits } from './limits/open-limits.js';
 import { ManifestCache } from './manifest/manifest-cache.js';
 import { PullTimes } from './manifest/pull-times.js';
 import { ReceiveBudget } from './manifest/receive-budget.js';
@@ -209,9 +210,10 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const pools = { reads: database.reads, writes: journal.writes };
     const reads = openReads(pools, config.gc.delay, availability, openStoreReads(store, cache), batches);
     const warn = (message: string, error: unknown): void => log.warn({ err: error }, message);
+    const limits = openLimits(config.limits, addressOf, metrics);
     const audit = await openAudit(config.audit, addressOf, metrics, (line, error) => log.error({ err: error }, line));
     closers.push(async () => audit?.close());
-    const access = await openAccess({ config, store, addressOf, warn, recorder: audit });
+    const access = await openAccess({ config, store, addressOf, warn, recorder: audit, attemptOf: limits.attemptOf });
     closers.push(() => access.close());
     const handler = createHandler({
       access,
@@ -240,6 +242,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       allowedOrigins: new Set(config.server.allowed_origins),
       metrics: config.server.metrics.port === undefined ? (request) => getMetrics(metrics, request) : metricsElsewhere,
       onFailure: (error, request) => log.error({ err: error, ...aboutRequest(request) }, 'request failed'),
+      limits: limits.requests,
       onRefusal: audit === undefined ? undefined : (request, rule) => audit.refused(request, rule),
     });
     const observer = together(

@@ -47,6 +47,7 @@ const badFiles: readonly (readonly [what: string, yaml: string, line: number | u
   ['an element of a list', 'server:\n  allowed_origins:\n    - https://x\n    - 5\n', 4, 'server.allowed_origins'],
   ['a section that is a word', 'server: yes please\n', 1, 'server'],
   ['another database', 'database:\n  url: mysql://user:hunter2@host/db\n', 2, 'database.url'],
+  ['a rate without a time', 'limits:\n  requests:\n    anonymous:\n      rate: 100\n', 4, 'limits.requests.anonymous.rate'],
   ['half of TLS', 'server:\n  tls:\n    server_private_key: /k.pem\n', 2, 'server.tls'],
   ['an environment variable that is not set', 'server:\n  port: 5000\nlog:\n  level: ${HA_TEST_UNSET}\n', 4, 'HA_TEST_UNSET'],
   ['a value of the environment', 'server:\n  port: ${HA_TEST_WORD}\n', 2, 'server.port'],

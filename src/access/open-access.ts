@@ -16,7 +16,7 @@ import { openFileKeys } from './token/file-keys.js';
 import { openGate, type Gate } from './gate.js';
 import { makeIdentity } from './identity.js';
 import { openLocalUsers, parseHtpasswd, type LocalUser } from './password/local-users.js';
-import { openLogins } from './password/logins.js';
+import { openLogins, type AttemptOf } from './password/logins.js';
 import { openPasswords } from './password/passwords.js';
 import type { PasswordSource } from './password/password-source.js';
 import { openRevocations } from './token/revocations.js';
@@ -42,9 +42,11 @@ export interface AccessParts {
   readonly warn: (message: string, error: unknown) => void;
   /** Undefined where nobody keeps a record. */
   readonly recorder?: Recorder | undefined;
+  /** Refuses who fails too often. */
+  readonly attemptOf?: AttemptOf | undefined;
 }
 
-export async function openAccess({ config, store, addressOf, warn, recorder }: AccessParts): Promise<Access> {
+export async function openAccess({ config, store, addressOf, warn, recorder, attemptOf }: AccessParts): Promise<Access> {
   const { access, server, repository } = config;
   const { hasIdentities } = access;
   const closers: (() => Promise<unknown> | void)[] = [];
@@ -60,7 +62,7 @@ export async function openAccess({ config, store, addressOf, warn, recorder }: A
   };
   const { sources, waste, users } = openSources(config, () => passwords.forget(), warn, closers);
   const passwords = openPasswords(sources, waste);
-  const logins = openLogins(passwords, undefined);
+  const logins = openLogins(passwords, attemptOf, recorder);
   let tokens: TokenService | undefined;
   if (hasIdentities && access.challenge === 'bearer') {
     const { refresh_lifetime: refreshLifetimeMs, lifetime: lifetimeMs, service } = access.token;

@@ -11,7 +11,7 @@ export interface Verdict {
   readonly identity: string;
   /** What proved it: the source of a password, `token`; undefined where nothing did. */
   readonly source?: string | undefined;
-  readonly action: Action | 'issue-token';
+  readonly action: Action | 'issue-token' | 'log-in';
   readonly outcome: 'allowed' | 'denied';
   readonly rule: string;
   /** Of a login that failed; clients are never told. */

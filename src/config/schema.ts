@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { access, externalUrl, identities, policies } from './access-schema.js';
 import { audit } from './audit-schema.js';
+import { limits } from './limits-schema.js';
 import {
   KiB,
   MiB,
@@ -168,6 +169,7 @@ export const schema = z.strictObject({
   identity: identities,
   repository: policies,
   audit,
+  limits,
   workers: z
     .strictObject({ threads: integer(1, 256).optional(), hash: z.enum(['auto', 'native', 'hash-wasm']).default('auto') })
     .prefault({}),

@@ -12,6 +12,7 @@ import type { Availability } from '../database/availability.js';
 import { DatabaseAway, unavailable } from '../database/failures.js';
 import { deleteManifest, getManifest, putManifest, type ManifestParts } from '../manifest/handlers.js';
 import { errorBody, RegistryError } from '../oci/errors.js';
+import type { RequestLimits } from '../limits/request-limits.js';
 import { getReferrers } from '../referrer/handlers.js';
 import { getCatalog } from '../repository/catalog.js';
 import { getTags } from '../tag/handlers.js';
@@ -33,6 +34,8 @@ export interface Registry {
   readonly availability: Pick<Availability, 'degraded' | 'reason'>;
   readonly access: Omit<Access, 'close'>;
   readonly metrics: Handler;
+  /** Undefined where nobody is counted. */
+  readonly limits: RequestLimits | undefined;
   readonly deleteEnabled: boolean;
   readonly allowedOrigins: ReadonlySet<string>;
   /** A bug, or a disk or database that failed: logged once, here. */
@@ -133,13 +136,19 @@ function dispatch(registry: Registry, request: Request): Promise<Reply> | Reply 
     });
   }
   const [action, handle] = endpoint;
+  const limits = uncounted.has(path.kind) ? undefined : registry.limits;
+  limits?.admitAddress(request);
   const go = (caller: Caller): Promise<Reply> | Reply => {
+    if (action !== 'open') limits?.admitIdentity(request, caller.id);
     refuseForNow(registry, request, path, methods);
     return handle(registry, request, path, request.query === '' ? noQuery : new URLSearchParams(request.query), caller);
   };
   const admitted = action === 'open' ? anybody : registry.access.gate.admit(request, action, path);
   return admitted instanceof Promise ? admitted.then(go) : go(admitted);
 }
+
+/** Whoever watches the node is never told to wait. */
+const uncounted: ReadonlySet<Resource['kind']> = new Set(['livez', 'readyz', 'metrics']);
 
 /** Throws for what nobody may do, or can do at the moment. */
 function refuseForNow({ deleteEnabled, availability }: Registry, request: Request, path: Resource, methods: object): void {

@@ -3,7 +3,9 @@
 
 /** Logins by name and password: whoever fails too often waits. */
 import type { Request } from '../../http/contract.js';
+import { RegistryError } from '../../oci/errors.js';
 import { InvalidCredentials } from '../authenticate.js';
+import type { Recorder } from '../verdict.js';
 import type { Attempt, Passwords, SourcedLogin } from './passwords.js';
 
 export interface Logins {
@@ -14,10 +16,15 @@ export interface Logins {
 /** What may refuse attempts, and is told how they end. */
 export type AttemptOf = (request: Request, username: string) => Attempt;
 
-export function openLogins(passwords: Passwords, attemptOf: AttemptOf | undefined): Logins {
+export function openLogins(passwords: Passwords, attemptOf?: AttemptOf, recorder?: Recorder): Logins {
   return {
     async logIn(request, username, password) {
-      const login = await passwords.logIn(username, password, attemptOf?.(request, username));
+      const record = (error: unknown): never => {
+        if (error instanceof RegistryError && error.rule !== undefined)
+          recorder?.decided(request, { identity: username, action: 'log-in', outcome: 'denied', rule: error.rule });
+        throw error;
+      };
+      const login = await passwords.logIn(username, password, attemptOf?.(request, username)).catch(record);
       if (typeof login === 'string') throw new InvalidCredentials('basic', login, username);
       return login;
     },
