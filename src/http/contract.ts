@@ -24,7 +24,7 @@ export interface Request {
   /** The peer's address without port. */
   readonly remoteAddress: string;
   readonly body: RequestBody;
-  /** The client's certificate as PEM, verified against `tls.clientCaFile`; undefined where none was shown or none is asked for. */
+  /** The client's certificate as PEM, verified against `tls.clientCaFile` when the connection was made; undefined where none was shown or none is asked for. */
   readonly clientCertificate: string | undefined;
   /** Aborts when the client has gone away before the reply was complete. Made on first use. */
   readonly signal: AbortSignal;
@@ -124,6 +124,8 @@ export interface HttpServer {
   readonly engine: 'uws' | 'node';
   /** The port that is listened on. */
   readonly port: number;
+  /** New connections get what these files hold now; those that there are go on. Where it throws, nothing has changed. Only for a server that began with TLS. */
+  renewTls(tls: TlsFiles): Promise<void>;
   /** From now on replies say `Connection: close`, so that clients go away by themselves. Everything is still served. */
   retire(): void;
   /** Stops listening, answers what is in flight with `Connection: close`, closes idle connections, and after `timeoutMs` the rest. Resolves when all are closed. */

@@ -74,6 +74,8 @@ export interface Certificates extends TlsFiles {
   /** Signed by `clientCaFile`, and one that is not. */
   readonly client: { readonly certificateFile: string; readonly keyFile: string };
   readonly stranger: { readonly certificateFile: string; readonly keyFile: string };
+  /** Another one for the server. */
+  readonly renewed: { readonly certificateFile: string; readonly keyFile: string };
   readonly clientCaFile: string;
 }
 
@@ -95,7 +97,9 @@ export function makeCertificates(t: Test): Certificates | undefined {
       'req',
       '-x509',
       '-newkey',
-      'rsa:2048',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
       '-nodes',
       '-days',
       '2',
@@ -109,12 +113,26 @@ export function makeCertificates(t: Test): Certificates | undefined {
     return { certificateFile: path(`${name}.crt`), keyFile: path(`${name}.key`) };
   };
   selfSigned('ca');
-  openssl('req', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=alice', '-keyout', 'alice.key', '-out', 'alice.csr');
+  openssl(
+    'req',
+    '-newkey',
+    'ec',
+    '-pkeyopt',
+    'ec_paramgen_curve:prime256v1',
+    '-nodes',
+    '-subj',
+    '/CN=alice',
+    '-keyout',
+    'alice.key',
+    '-out',
+    'alice.csr',
+  );
   openssl('x509', '-req', '-in', 'alice.csr', '-CA', 'ca.crt', '-CAkey', 'ca.key', '-set_serial', '1', '-days', '2', '-out', 'alice.crt');
   return {
     ...selfSigned('localhost'),
     client: { certificateFile: path('alice.crt'), keyFile: path('alice.key') },
     stranger: selfSigned('stranger'),
+    renewed: selfSigned('renewed'),
     clientCaFile: path('ca.crt'),
   };
 }

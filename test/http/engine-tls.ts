@@ -3,6 +3,7 @@
 
 import { X509Certificate } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
+import type { TLSSocket } from 'node:tls';
 import type { Test } from 'tap';
 import type { Handler } from '../../src/http/contract.js';
 import { eventually, makeCertificates, start, type Stage } from './engine-stage.js';
@@ -59,6 +60,68 @@ export async function tlsSuite(t: Test, stage: Stage): Promise<void> {
     t.equal(refused, 'undefined', 'a certificate of another authority is no anonymous client');
   });
 
+  await t.test('certificates are renewed while everything goes on', async (t) => {
+    const handler: Handler = async ({ method, body, clientCertificate }) => {
+      if (method === 'GET') return { status: 200, body: clientCertificate === undefined ? 'none' : 'some' };
+      const sink = new HashSink(3_000_000);
+      await body.pipe(sink);
+      return { status: 201, body: sink.digest() };
+    };
+    const { server, open, errors } = await start(t, stage, handler, { tls: { certificateFile, keyFile } });
+    const [idle, upload] = [await open(), await open()];
+    const half = content.length / 2;
+    await upload.request('PUT /', [`Content-Length: ${content.length}`], content.subarray(0, half));
+    await t.rejects(server.renewTls({ ...files.renewed, keyFile }), /does not belong/, 'half of a pair is not taken');
+    t.equal(nameOf(await open()), 'localhost', 'and changes nothing');
+
+    let renewing = true;
+    const outcomes: string[] = [];
+    const knock = async (): Promise<void> => {
+      while (renewing) {
+        const wire = await Wire.open(server.port, {});
+        outcomes.push(await ask(wire));
+      }
+    };
+    const knocking = [knock(), knock(), knock(), knock()];
+    for (let round = 0; round < 10; round++) {
+      await server.renewTls({ certificateFile, keyFile });
+      await server.renewTls(files.renewed);
+      await eventually(() => outcomes.length > 4 * round);
+    }
+    renewing = false;
+    await Promise.all(knocking);
+    t.ok(outcomes.length > 30, `${outcomes.length} connections meanwhile`);
+    t.same([...new Set(outcomes)], ['none'], 'none is refused or reset');
+    t.equal(nameOf(await open()), 'renewed', 'new connections see the new one');
+    t.same([nameOf(idle), await ask(idle)], ['localhost', 'none'], 'a connection that was there goes on');
+    await upload.send(content.subarray(half));
+    t.equal(String((await upload.response())?.body), sha256(content), 'and so does an upload');
+
+    await server.renewTls({ ...files.renewed, clientCaFile });
+    const client = await identity(files.client);
+    t.equal(await ask(await Wire.open(server.port, client)), 'some', 'clients may be asked for certificates from now on');
+    await server.renewTls({ ...files.renewed, clientCaFile: files.stranger.certificateFile });
+    t.not(await Wire.open(server.port, client).then(ask, () => 'refused'), 'some', 'of another authority');
+    await server.renewTls(files.renewed);
+    t.equal(await ask(await Wire.open(server.port, client)), 'none', 'and no more');
+    t.same(errors, []);
+  });
+
+  await t.test('a session that is resumed has the certificate that it began with', async (t) => {
+    const { server } = await start(t, stage, showCertificate, { tls: { certificateFile, keyFile, clientCaFile } });
+    for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+      const client = { ...(await identity(files.client)), maxVersion };
+      const first = await Wire.open(server.port, client);
+      await first.request('GET /');
+      const shown = String((await first.response())?.body);
+      const session = (first.socket as TLSSocket).getSession();
+      const again = await Wire.open(server.port, { ...client, ...(session === undefined ? {} : { session }) });
+      t.ok((again.socket as TLSSocket).isSessionReused(), maxVersion);
+      t.equal(await ask(again), shown);
+      first.socket.destroy();
+    }
+  });
+
   await t.test('limits hold on TLS', async (t) => {
     const { open } = await start(t, stage, () => ({ status: 200, body: 'ok' }), { tls: { certificateFile, keyFile }, maxConnections: 1 });
     const first = await open();
@@ -87,6 +150,10 @@ const showCertificate: Handler = async ({ clientCertificate }) => {
   await new Promise(setImmediate);
   return { status: 200, body: clientCertificate ?? 'none' };
 };
+
+function nameOf({ socket }: Wire): string {
+  return String((socket as TLSSocket).getPeerCertificate().subject?.CN);
+}
 
 async function ask(wire: Wire): Promise<string> {
   await wire.request('GET /');

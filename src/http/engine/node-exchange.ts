@@ -39,6 +39,9 @@ export interface NodeShared {
 /** Node tells of a write only when all of it is done, and on TLS not how far it is: so a slow client gets pieces that it takes within any idle timeout. */
 const tlsPieceBytes = 128 * 1024;
 
+/** Of the connections that showed one, so that only their first request writes it as text. */
+const certificates = new WeakMap<TLSSocket, string>();
+
 export class NodeExchange implements FinishedRequest, Swept {
   readonly method: string;
   readonly path: string;
@@ -102,7 +105,10 @@ export class NodeExchange implements FinishedRequest, Swept {
 
   get clientCertificate(): string | undefined {
     const { socket } = this;
-    return socket instanceof TLSSocket && socket.authorized ? socket.getPeerX509Certificate()?.toString() : undefined;
+    if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined;
+    let pem = certificates.get(socket);
+    if (pem === undefined) certificates.set(socket, (pem = socket.getPeerX509Certificate()?.toString() ?? ''));
+    return pem === '' ? undefined : pem;
   }
 
   get signal(): AbortSignal {

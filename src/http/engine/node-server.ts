@@ -3,10 +3,10 @@
 
 /** The engine that runs everywhere: node:http. */
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { AddressInfo, ListenOptions, Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import type { HttpServer, Serve, ServerOptions, SetReceiveBuffer } from '../contract.js';
+import type { HttpServer, Serve, ServerOptions, SetReceiveBuffer, TlsFiles } from '../contract.js';
 import { NodeExchange, type NodeShared } from './node-exchange.js';
 import { errorReply, type ErrorReply } from './refusals.js';
 import { Sweep } from './sweep.js';
@@ -49,6 +49,7 @@ export function nodeServe(setReceiveBuffer?: SetReceiveBuffer): Serve {
     return {
       engine: 'node',
       port,
+      renewTls: (tls) => renewTls(server as TlsServer, tls),
       retire() {
         shared.draining = true;
       },
@@ -85,6 +86,13 @@ async function createHttpServer({ tls, maxConnections, idleTimeoutMs }: ServerOp
   server.maxConnections = maxConnections + refusedConnections;
   server.timeout = idleTimeoutMs;
   return server;
+}
+
+async function renewTls(server: TlsServer, tls: TlsFiles): Promise<void> {
+  const pems = await readTlsFiles(tls);
+  server.setSecureContext(pems);
+  // Looked at for each connection, whatever the typings know.
+  (server as TlsServer & { requestCert: boolean }).requestCert = pems.ca !== undefined;
 }
 
 /** The open connections, each with its requests: more than one when a client pipelines. */

@@ -24,6 +24,11 @@ export async function readTlsFiles({ certificateFile, keyFile, clientCaFile }: T
   return { cert, key, ca };
 }
 
+export function sameFiles(some: TlsPems, others: TlsPems): boolean {
+  const hasSameCa = some.ca === undefined ? others.ca === undefined : others.ca !== undefined && some.ca.equals(others.ca);
+  return hasSameCa && some.cert.equals(others.cert) && some.key.equals(others.key);
+}
+
 async function read(what: string, file: string): Promise<Buffer> {
   try {
     return await readFile(file);

@@ -101,7 +101,7 @@ export class UwsExchange implements FinishedRequest, Swept {
   }
 
   get clientCertificate(): string | undefined {
-    if (this.#shared.options.tls?.clientCaFile === undefined) return undefined;
+    if (this.#shared.options.tls === undefined) return undefined;
     if (!this.#done) this.#certificate ??= this.#response.getX509Certificate?.() ?? '';
     return this.#certificate === '' ? undefined : this.#certificate;
   }

@@ -3,9 +3,9 @@
 
 /** The fast engine: uWebSockets.js. The only file that imports it. What it does wrong and how it is held: `design/http-engine.md`. */
 import { createServer } from 'node:net';
-import type { Handler, HttpServer, Serve, ServerOptions, SetReceiveBuffer } from '../contract.js';
+import type { Handler, HttpServer, Serve, ServerOptions, SetReceiveBuffer, TlsFiles } from '../contract.js';
 import { Sweep } from './sweep.js';
-import { readTlsFiles } from './tls-files.js';
+import { readTlsFiles, sameFiles } from './tls-files.js';
 import { UwsExchange, type UwsShared } from './uws-exchange.js';
 import type { UwsRequest, UwsResponse } from './uws-response.js';
 
@@ -23,6 +23,11 @@ interface UwsApp {
   filter(handler: (response: UwsResponse, change: number) => void): unknown;
   listen(host: string, port: number, flags: number, done: (socket: object | false) => void): unknown;
   close(): unknown;
+  getDescriptor(): unknown;
+  /** What this app accepts is given to its children in turn, and to itself when it has none. */
+  addChildAppDescriptor(descriptor: unknown): unknown;
+  /** Missing in older versions. */
+  removeChildAppDescriptor?(descriptor: unknown): unknown;
 }
 
 /** The engine, or why its binary does not load here: musl, another version of Node, not installed. */
@@ -41,15 +46,20 @@ export async function loadUws(setReceiveBuffer?: SetReceiveBuffer): Promise<Serv
 }
 
 async function serve(uws: Uws, handler: Handler, options: ServerOptions, setReceiveBuffer?: SetReceiveBuffer): Promise<HttpServer> {
-  const app = await createApp(uws, options);
+  const app = await createApp(uws, options.tls);
   const sweep = new Sweep(options.idleTimeoutMs);
   const shared: UwsShared = { handler, options, sweep, draining: false, live: 0, onFinished: () => undefined };
   let connections = 0;
-  app.filter((response, change) => {
-    connections += change;
-    if (change > 0 && connections > options.maxConnections) response.close();
-  });
-  app.any('/*', (response, request) => new UwsExchange(shared, response, request).serve());
+  const attach = (app: UwsApp): void => {
+    app.filter((response, change) => {
+      connections += change;
+      if (change > 0 && connections > options.maxConnections) response.close();
+    });
+    app.any('/*', (response, request) => new UwsExchange(shared, response, request).serve());
+  };
+  attach(app);
+  /** The one that listens, and those that came for it: an app keeps the connections that it has to their end. */
+  const apps = [app];
   try {
     const socket = await listen(uws, app, options);
     const port = uws.us_socket_local_port(socket);
@@ -58,11 +68,22 @@ async function serve(uws: Uws, handler: Handler, options: ServerOptions, setRece
     return {
       engine: 'uws',
       port,
+      async renewTls(tls) {
+        if (app.removeChildAppDescriptor === undefined)
+          throw new Error('this version of uWebSockets.js takes new certificates only at its start');
+        const next = await createApp(uws, tls);
+        attach(next);
+        const last = apps.at(-1);
+        // The listening socket stays the one that it is, so that nobody is refused meanwhile.
+        app.addChildAppDescriptor(next.getDescriptor());
+        if (last !== undefined && last !== app) app.removeChildAppDescriptor(last.getDescriptor());
+        apps.push(next);
+      },
       retire() {
         shared.draining = true;
       },
       drain(timeoutMs) {
-        drained ??= drain(shared, timeoutMs, uws, app, socket);
+        drained ??= drain(shared, timeoutMs, uws, apps, socket);
         return drained;
       },
     };
@@ -73,14 +94,18 @@ async function serve(uws: Uws, handler: Handler, options: ServerOptions, setRece
   }
 }
 
-async function createApp(uws: Uws, { tls }: ServerOptions): Promise<UwsApp> {
+async function createApp(uws: Uws, tls: TlsFiles | undefined): Promise<UwsApp> {
   if (tls === undefined) return uws.App();
-  await readTlsFiles(tls);
-  return uws.SSLApp({
+  const checked = await readTlsFiles(tls);
+  const app = uws.SSLApp({
     cert_file_name: tls.certificateFile,
     key_file_name: tls.keyFile,
     ...(tls.clientCaFile !== undefined && { ca_file_name: tls.clientCaFile }),
   });
+  // It reads the files itself, so they may have been others by then.
+  if (sameFiles(await readTlsFiles(tls), checked)) return app;
+  app.close();
+  throw new Error(`TLS certificate ${tls.certificateFile} was replaced while it was read`);
 }
 
 async function listen(uws: Uws, app: UwsApp, { host, port, reusePort }: ServerOptions): Promise<object> {
@@ -108,7 +133,7 @@ async function failAsNodeDoes(host: string, port: number): Promise<void> {
 const lastWordsMs = 50;
 
 /** Resolves when no request is open, or after `timeoutMs`. uWS can't tell idle connections; each is closed by its own timer or with all the others. */
-async function drain(shared: UwsShared, timeoutMs: number, uws: Uws, app: UwsApp, socket: object): Promise<void> {
+async function drain(shared: UwsShared, timeoutMs: number, uws: Uws, apps: readonly UwsApp[], socket: object): Promise<void> {
   shared.draining = true;
   uws.us_listen_socket_close(socket);
   await new Promise<void>((resolve) => {
@@ -125,5 +150,5 @@ async function drain(shared: UwsShared, timeoutMs: number, uws: Uws, app: UwsApp
     checkSoon();
   });
   shared.sweep.stop();
-  app.close();
+  for (const app of apps) app.close();
 }
