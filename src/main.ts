@@ -15,6 +15,7 @@ import { rebuildCommand } from './commands/rebuild.js';
 import { scrubCommand } from './commands/scrub.js';
 import { statusCommand } from './commands/status.js';
 import { tagCommand } from './commands/tag.js';
+import { checkFiles } from './config/check-files.js';
 import { childEnvironment, ConfigurationError, loadConfig, readSupervision, type Config } from './config/config.js';
 import { startNode, version } from './node.js';
 import { openLog, type Log } from './observe/log.js';
@@ -88,7 +89,7 @@ async function main(args: readonly string[]): Promise<void> {
   if (values.storage !== undefined && !['filesystem', 's3'].includes(values.storage))
     throw new UsageError(`unknown storage ${JSON.stringify(values.storage)}: filesystem and s3 are the ones there are`);
   const config = loadConfig(values.config, values);
-  if (command === undefined) return serve(config);
+  if (command === undefined) return serve(config, values.config === undefined ? undefined : () => loadConfig(values.config, values));
   const own = values as Readonly<Record<string, string | boolean | undefined>>;
   process.exitCode = await command.run({ config, version, values: own, arguments: positionals }).catch((error: unknown) => {
     if (error instanceof UsageError || error instanceof ConfigurationError) throw error;
@@ -96,8 +97,11 @@ async function main(args: readonly string[]): Promise<void> {
   });
 }
 
-async function serve(config: Config): Promise<void> {
+/** `readAgain` is undefined where there is no file. */
+async function serve(config: Config, readAgain: (() => Config) | undefined): Promise<void> {
+  const warnings = await checkFiles(config);
   const log = openLog(config.log.level);
+  for (const warning of warnings) log.warn(warning);
   process.on('unhandledRejection', (error) => log.error({ err: error }, 'unhandled rejection'));
   process.on('uncaughtException', (error) => log.error({ err: error }, 'uncaught exception'));
   const service = reachServiceManager(log);
@@ -116,6 +120,18 @@ async function serve(config: Config): Promise<void> {
     );
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop(signal, 0));
+  let reloaded: Promise<void> = Promise.resolve();
+  const reload = async (read: () => Config): Promise<void> => {
+    try {
+      const node = await starting;
+      if (node !== undefined && !stopping) await service.reloading(Promise.resolve().then(() => node.reload(read())));
+    } catch (error) {
+      log.debug({ err: error }, 'reload failed');
+      log.error(`the configuration is refused, and the one before goes on: ${(error as Error).message}`);
+    }
+  };
+  // Without a file there is nothing to read again, and a terminal has gone away.
+  process.on('SIGHUP', () => (readAgain === undefined ? stop('SIGHUP', 0) : (reloaded = reloaded.then(() => reload(readAgain)))));
   try {
     starting = startNode(config, log, (reason) => stop(reason, 1), service);
     const { port } = await starting;

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
+import { LiveAccess } from './access/live-access.js';
 import { openAccess } from './access/open-access.js';
 import { openAudit } from './audit/open-audit.js';
 import { enterCluster, openCluster } from './cluster/enter-cluster.js';
@@ -50,6 +51,7 @@ import { countRequests } from './observe/request-metrics.js';
 import type { Tracer } from './observe/tracer.js';
 import { RegistryError } from './oci/errors.js';
 import { startJobs, type Jobs } from './node-jobs.js';
+import { openReloader, tlsFilesOf } from './reload.js';
 import { openStore, openWorkers } from './open-store.js';
 import { openReads } from './reads/database-reads.js';
 import { openStoreReads } from './reads/store-reads.js';
@@ -64,6 +66,8 @@ import { loadHasher } from './worker/hash.js';
 
 export interface Node {
   readonly port: number;
+  /** Takes over what of another configuration can change while it serves. Throws where it is no good, and then nothing has changed. */
+  reload(next: Config): Promise<void>;
   /** Not ready, then drained, then everything closed. Safe to call twice. */
   close(): Promise<void>;
 }
@@ -82,7 +86,8 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
   };
   try {
     const metrics = new Metrics();
-    const addressOf = clientAddressBehind(config.server.trusted_proxies);
+    let behindProxies = clientAddressBehind(config.server.trusted_proxies);
+    const addressOf: ClientAddress = (request) => behindProxies(request);
     const tracer = await openTracing(config, log, addressOf);
     if (tracer !== undefined) closers.push(() => tracer.close());
     const clock = new HashClock();
@@ -213,7 +218,8 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const limits = openLimits(config.limits, addressOf, metrics);
     const audit = await openAudit(config.audit, addressOf, metrics, (line, error) => log.error({ err: error }, line));
     closers.push(async () => audit?.close());
-    const access = await openAccess({ config, store, addressOf, warn, recorder: audit, attemptOf: limits.attemptOf });
+    const open = (wanted: Config) => openAccess({ config: wanted, store, addressOf, warn, recorder: audit, attemptOf: limits.attemptOf });
+    const access = new LiveAccess(await open(config), (error) => warn('what was replaced could not be closed', error));
     closers.push(() => access.close());
     const handler = createHandler({
       access,
@@ -272,7 +278,12 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       },
       `listening on ${config.server.tls === undefined ? 'http' : 'https'}://${hostForUrl(config.server.bind_address)}:${server.port}`,
     );
-    return { port: server.port, close: closeAll };
+    const onChange = (now: Config): void => {
+      behindProxies = clientAddressBehind(now.server.trusted_proxies);
+    };
+    const reloader = openReloader(config, { log, server, access, open, onChange });
+    closers.push(() => Promise.resolve(reloader.close()));
+    return { port: server.port, close: closeAll, reload: (next) => reloader.reload(next) };
   } catch (error) {
     await closeAll();
     throw error;
@@ -347,10 +358,7 @@ async function listen(config: Config, log: Log, handler: Handler, observer: Requ
     maxConnections: server.max_connections,
     idleTimeoutMs: server.idle_timeout,
     minimumRateBytesPerSecond: server.minimum_rate,
-    tls:
-      server.tls === undefined
-        ? undefined
-        : { certificateFile: server.tls.server_certificate_bundle, keyFile: server.tls.server_private_key },
+    tls: tlsFilesOf(config),
     observer,
     onError: (error, request) => {
       const failure = asRegistryError(error);

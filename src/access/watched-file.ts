@@ -42,6 +42,38 @@ export function watchFile<T>(
   };
 }
 
+/**
+ * Files that belong together, such as a certificate and its key, which change one after the other: `take` is tried whenever something has changed, until it succeeds. That
+ * it does not is told once for each state that has lasted.
+ */
+export function watchFiles(files: readonly string[], take: () => Promise<void>, onError: (error: unknown) => void): { close(): void } {
+  const look = (): string => files.map(stateOf).join('|');
+  let taken = look();
+  let failed: string | undefined;
+  let told: string | undefined;
+  let isTaking = false;
+  const attempt = async (): Promise<void> => {
+    const state = look();
+    if (state === taken || isTaking) return;
+    isTaking = true;
+    try {
+      await take();
+      taken = state;
+      failed = undefined;
+    } catch (error) {
+      if (failed === state && told !== state) {
+        told = state;
+        onError(error);
+      }
+      failed = state;
+    } finally {
+      isTaking = false;
+    }
+  };
+  const timer = setInterval(() => void attempt(), lookEveryMs).unref();
+  return { close: () => clearInterval(timer) };
+}
+
 function stateOf(file: string): string {
   const stats = statSync(file, { throwIfNoEntry: false });
   return stats === undefined ? 'none' : `${stats.ino} ${stats.size} ${stats.mtimeMs}`;

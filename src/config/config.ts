@@ -56,7 +56,27 @@ export function loadConfig(file: string | undefined, overrides: Overrides = {}):
   substituteEnvironment(document, at);
   const result = schema.safeParse(withOverrides((document.toJS() as unknown) ?? {}, overrides));
   if (!result.success) throw new ConfigurationError(describeIssue(result.error.issues[0], document, at, inText));
-  return complete(result.data, overrides);
+  const config = complete(result.data, overrides);
+  const placeOf = (key: string): string => {
+    const offset = offsetOf(document, key.split('.'));
+    return offset === undefined ? '' : `${at(offset)}: `;
+  };
+  places.set(config, placeOf);
+  return config;
+}
+
+/** Where in its file each configuration has its settings. */
+const places = new WeakMap<Config, (key: string) => string>();
+
+/** `config` was made of `source`'s settings. */
+export function keepPlaces(config: Config, source: Config): void {
+  const placeOf = places.get(source);
+  if (placeOf !== undefined) places.set(config, placeOf);
+}
+
+/** What is wrong with a setting, as it turns out when it is used. */
+export function faultAt(config: Config, key: string, message: string): ConfigurationError {
+  return new ConfigurationError(`${places.get(config)?.(key) ?? ''}${key}: ${message}`);
 }
 
 function readConfigFile(file: string): string {
@@ -154,19 +174,20 @@ function complete(parsed: Parsed, { root, storage }: Overrides): Config {
   return deepFreeze(config);
 }
 
-function accessOf({ access, identity }: Parsed, ownSecretFile: string): Config['access'] {
+function accessOf({ access, identity, server }: Parsed, ownSecretFile: string): Config['access'] {
   const { secret, secret_file: fromFile } = access.token;
   if (secret !== undefined && fromFile !== undefined)
     throw new ConfigurationError('access.token.secret: give one of access.token.secret and access.token.secret_file');
-  const hasIdentities = Object.keys(identity).length > 0 || access.htpasswd_file !== undefined;
+  const hasCertificates = server.tls?.client_ca_bundle !== undefined && access.certificate.id_from !== 'none';
+  const hasIdentities = Object.keys(identity).length > 0 || access.htpasswd_file !== undefined || hasCertificates;
   return { ...access, hasIdentities, token: { ...access.token, secret: secret ?? fromFile, ownSecretFile } };
 }
 
 /** Nothing is open by accident, and nodes that share a registry share the keys of its tokens. */
-function refuseUnsafe({ server, access, database }: Config): void {
+export function refuseUnsafe({ server, access, database }: Config): void {
   if (!isLoopback(server.bind_address) && !access.hasIdentities && !access.anonymous) {
     throw new ConfigurationError(
-      `server.bind_address: ${server.bind_address} is not a loopback address; it needs identities (identity, access.htpasswd_file), or access.anonymous: true where anybody may write`,
+      `server.bind_address: ${server.bind_address} is not a loopback address; it needs identities (identity, access.htpasswd_file, server.tls.client_ca_bundle), or access.anonymous: true where anybody may write`,
     );
   }
   const { secret, key_file: keyFile } = access.token;

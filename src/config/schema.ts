@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { access, externalUrl, identities, policies } from './access-schema.js';
 import { audit } from './audit-schema.js';
 import { limits } from './limits-schema.js';
+import { tls } from './tls-schema.js';
 import {
   KiB,
   MiB,
@@ -56,8 +57,6 @@ const gc = z
     error: 'expected at least 2h, since what a client was told exists has to stay for an hour (gc.unsafe_short_delays is for tests)',
   })
   .prefault({});
-
-const tls = z.strictObject({ server_certificate_bundle: readableFile, server_private_key: readableFile });
 
 /** A collector's address alone means the place where the protocol takes traces. */
 function withTracesPath(endpoint: string): string {

@@ -4,6 +4,7 @@
 import type { Action } from '../access/actions.js';
 import { anybody, type Caller } from '../access/caller.js';
 import { postExplain } from '../access/policy/explain.js';
+import type { LiveAccess } from '../access/live-access.js';
 import type { Access } from '../access/open-access.js';
 import { postRevoke } from '../access/token/revoke.js';
 import { getToken, postToken, type TokenService } from '../access/token/token-endpoint.js';
@@ -32,7 +33,7 @@ export interface Registry {
   readonly undo: RestoreParts;
   readonly health: Health;
   readonly availability: Pick<Availability, 'degraded' | 'reason'>;
-  readonly access: Omit<Access, 'close'>;
+  readonly access: Pick<LiveAccess, 'current' | 'enter' | 'leave'>;
   readonly metrics: Handler;
   /** Undefined where nobody is counted. */
   readonly limits: RequestLimits | undefined;
@@ -69,8 +70,8 @@ export const endpoints: { readonly [Kind in Resource['kind']]: Readonly<Record<s
     POST: ['open', ({ access }, request) => postToken(tokensOf(access), request)],
   },
   metrics: { GET: ['admin', ({ metrics }, request) => metrics(request)] },
-  explain: { POST: ['admin', ({ access }, request) => postExplain(access.explainer, request)] },
-  revoke: { POST: ['admin', ({ access }, request) => postRevoke(access.tokens?.revocations, request)] },
+  explain: { POST: ['admin', ({ access }, request) => postExplain(access.current.explainer, request)] },
+  revoke: { POST: ['admin', ({ access }, request) => postRevoke(access.current.tokens?.revocations, request)] },
   base: { GET: ['get-api-version', getBase] }, // end-1
   blob: {
     GET: ['get-blob', ({ blobs }, request, path) => getBlob(blobs, request, path)], // end-2
@@ -98,7 +99,7 @@ export const endpoints: { readonly [Kind in Resource['kind']]: Readonly<Record<s
   'manifest-restore': { POST: ['admin', ({ undo }, request, path, _query, caller) => postManifestRestore(undo, request, path, caller)] },
 };
 
-function tokensOf({ tokens }: Registry['access']): TokenService {
+function tokensOf({ current: { tokens } }: Registry['access']): TokenService {
   if (tokens === undefined) throw new RegistryError('NOT_FOUND', 'there are no tokens here');
   return tokens;
 }
@@ -106,14 +107,19 @@ function tokensOf({ tokens }: Registry['access']): TokenService {
 /** The handler that both engines call. Whatever happens inside, it answers. */
 export function createHandler(registry: Registry): Handler {
   return (request) => {
-    const finish = (reply: Reply): Reply => finishReply(registry, request, reply);
+    const held = registry.access.enter();
+    const finish = (reply: Reply): Reply => {
+      registry.access.leave(held);
+      return finishReply(registry, request, reply);
+    };
     const fail = (error: unknown): Reply => finish(errorReply(registry, request, error));
+    let reply;
     try {
-      const reply = dispatch(registry, request);
-      return reply instanceof Promise ? reply.then(finish, fail) : finish(reply);
+      reply = dispatch(registry, held.access, request);
     } catch (error) {
       return fail(error);
     }
+    return reply instanceof Promise ? reply.then(finish, fail) : finish(reply);
   };
 }
 
@@ -122,7 +128,7 @@ function finishReply(registry: Registry, request: Request, reply: Reply): Reply 
   return origin === undefined ? reply : { ...reply, headers: { ...reply.headers, ...corsHeaders(origin, registry.allowedOrigins) } };
 }
 
-function dispatch(registry: Registry, request: Request): Promise<Reply> | Reply {
+function dispatch(registry: Registry, { gate }: Access, request: Request): Promise<Reply> | Reply {
   if (request.method === 'OPTIONS') return preflight(request, registry.allowedOrigins);
   refuseCrossSite(request, registry.allowedOrigins);
   const path = parsePath(request.path);
@@ -143,7 +149,7 @@ function dispatch(registry: Registry, request: Request): Promise<Reply> | Reply 
     refuseForNow(registry, request, path, methods);
     return handle(registry, request, path, request.query === '' ? noQuery : new URLSearchParams(request.query), caller);
   };
-  const admitted = action === 'open' ? anybody : registry.access.gate.admit(request, action, path);
+  const admitted = action === 'open' ? anybody : gate.admit(request, action, path);
   return admitted instanceof Promise ? admitted.then(go) : go(admitted);
 }
 

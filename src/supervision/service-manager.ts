@@ -7,6 +7,8 @@ import { execFile } from 'node:child_process';
 export interface ServiceManager {
   /** The service serves; `status` is one line for who looks. */
   ready(status: string): void;
+  /** While this work goes on, another configuration is being read; then the service serves again. */
+  reloading(work: Promise<void>): Promise<void>;
   /** The service will end within this time, which may be more than the unit's `TimeoutStopSec`. */
   stopping(withinMs: number): void;
   /** While this work goes on, a start that takes long is no failure. */
@@ -36,6 +38,14 @@ export function openServiceManager(notify: Notify | undefined, onError: (error: 
   };
   return {
     ready: (status) => tell('READY=1', `STATUS=${oneLine(status)}`),
+    async reloading(work) {
+      tell('RELOADING=1', `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`);
+      try {
+        await work;
+      } finally {
+        tell('READY=1');
+      }
+    },
     stopping: (withinMs) => tell('STOPPING=1', 'STATUS=draining', extend(withinMs)),
     async during(status, work) {
       const renew = (): void => tell(`STATUS=${oneLine(status)}`, extend(reprieveMs));

@@ -11,16 +11,28 @@ export interface TlsPems {
   readonly ca?: Buffer;
 }
 
-/** Reads and checks the files before an engine does, because uWS says only that its construction failed. Throws an Error that names the file. */
+type TlsFile = 'certificate' | 'key' | 'client CA';
+
+/** Names the file. */
+export class TlsFault extends Error {
+  readonly file: TlsFile;
+
+  constructor(file: TlsFile, problem: string, cause: unknown) {
+    super(`${problem}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    this.file = file;
+  }
+}
+
+/** Reads and checks the files before an engine does, because uWS says only that its construction failed. Throws TlsFault. */
 export async function readTlsFiles({ certificateFile, keyFile, clientCaFile }: TlsFiles): Promise<TlsPems> {
   const cert = await read('certificate', certificateFile);
   const key = await read('key', keyFile);
-  check(`TLS certificate ${certificateFile} can't be used`, () => createSecureContext({ cert }));
-  check(`TLS key ${keyFile} can't be used`, () => createSecureContext({ key }));
-  check(`TLS key ${keyFile} does not belong to certificate ${certificateFile}`, () => createSecureContext({ cert, key }));
+  check('certificate', `TLS certificate ${certificateFile} can't be used`, () => createSecureContext({ cert }));
+  check('key', `TLS key ${keyFile} can't be used`, () => createSecureContext({ key }));
+  check('key', `TLS key ${keyFile} does not belong to certificate ${certificateFile}`, () => createSecureContext({ cert, key }));
   if (clientCaFile === undefined) return { cert, key };
   const ca = await read('client CA', clientCaFile);
-  check(`TLS client CA ${clientCaFile} can't be used`, () => createSecureContext({ ca }));
+  check('client CA', `TLS client CA ${clientCaFile} can't be used`, () => createSecureContext({ ca }));
   return { cert, key, ca };
 }
 
@@ -29,18 +41,18 @@ export function sameFiles(some: TlsPems, others: TlsPems): boolean {
   return hasSameCa && some.cert.equals(others.cert) && some.key.equals(others.key);
 }
 
-async function read(what: string, file: string): Promise<Buffer> {
+async function read(what: TlsFile, file: string): Promise<Buffer> {
   try {
     return await readFile(file);
   } catch (cause) {
-    throw new Error(`TLS ${what} ${file} can't be read: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new TlsFault(what, `TLS ${what} ${file} can't be read`, cause);
   }
 }
 
-function check(problem: string, attempt: () => void): void {
+function check(file: TlsFile, problem: string, attempt: () => void): void {
   try {
     attempt();
   } catch (cause) {
-    throw new Error(`${problem}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new TlsFault(file, problem, cause);
   }
 }

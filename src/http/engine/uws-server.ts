@@ -5,7 +5,7 @@
 import { createServer } from 'node:net';
 import type { Handler, HttpServer, Serve, ServerOptions, SetReceiveBuffer, TlsFiles } from '../contract.js';
 import { Sweep } from './sweep.js';
-import { readTlsFiles, sameFiles } from './tls-files.js';
+import { readTlsFiles, sameFiles, type TlsPems } from './tls-files.js';
 import { UwsExchange, type UwsShared } from './uws-exchange.js';
 import type { UwsRequest, UwsResponse } from './uws-response.js';
 
@@ -46,7 +46,7 @@ export async function loadUws(setReceiveBuffer?: SetReceiveBuffer): Promise<Serv
 }
 
 async function serve(uws: Uws, handler: Handler, options: ServerOptions, setReceiveBuffer?: SetReceiveBuffer): Promise<HttpServer> {
-  const app = await createApp(uws, options.tls);
+  const { app, pems } = await createApp(uws, options.tls);
   const sweep = new Sweep(options.idleTimeoutMs);
   const shared: UwsShared = { handler, options, sweep, draining: false, live: 0, onFinished: () => undefined };
   let connections = 0;
@@ -58,6 +58,7 @@ async function serve(uws: Uws, handler: Handler, options: ServerOptions, setRece
     app.any('/*', (response, request) => new UwsExchange(shared, response, request).serve());
   };
   attach(app);
+  let known = pems;
   /** The one that listens, and those that came for it: an app keeps the connections that it has to their end. */
   const apps = [app];
   try {
@@ -71,7 +72,9 @@ async function serve(uws: Uws, handler: Handler, options: ServerOptions, setRece
       async renewTls(tls) {
         if (app.removeChildAppDescriptor === undefined)
           throw new Error('this version of uWebSockets.js takes new certificates only at its start');
-        const next = await createApp(uws, tls);
+        if (known !== undefined && sameFiles(known, await readTlsFiles(tls))) return;
+        const { app: next, pems: taken } = await createApp(uws, tls);
+        known = taken;
         attach(next);
         const last = apps.at(-1);
         // The listening socket stays the one that it is, so that nobody is refused meanwhile.
@@ -94,16 +97,16 @@ async function serve(uws: Uws, handler: Handler, options: ServerOptions, setRece
   }
 }
 
-async function createApp(uws: Uws, tls: TlsFiles | undefined): Promise<UwsApp> {
-  if (tls === undefined) return uws.App();
-  const checked = await readTlsFiles(tls);
+async function createApp(uws: Uws, tls: TlsFiles | undefined): Promise<{ readonly app: UwsApp; readonly pems: TlsPems | undefined }> {
+  if (tls === undefined) return { app: uws.App(), pems: undefined };
+  const pems = await readTlsFiles(tls);
   const app = uws.SSLApp({
     cert_file_name: tls.certificateFile,
     key_file_name: tls.keyFile,
     ...(tls.clientCaFile !== undefined && { ca_file_name: tls.clientCaFile }),
   });
   // It reads the files itself, so they may have been others by then.
-  if (sameFiles(await readTlsFiles(tls), checked)) return app;
+  if (sameFiles(await readTlsFiles(tls), pems)) return { app, pems };
   app.close();
   throw new Error(`TLS certificate ${tls.certificateFile} was replaced while it was read`);
 }
