@@ -5,6 +5,7 @@
 /** The command line. Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong. */
 import { parseArgs } from 'node:util';
 import { UsageError, type Command } from './commands/command.js';
+import { configCommand } from './commands/config.js';
 import { exportCommand } from './commands/export.js';
 import { gcCommand } from './commands/gc.js';
 import { hashPasswordCommand } from './commands/hash-password.js';
@@ -27,6 +28,7 @@ const commands: Readonly<Record<string, Command>> = {
   gc: gcCommand,
   rebuild: rebuildCommand,
   policy: policyCommand,
+  config: configCommand,
   'hash-password': hashPasswordCommand,
   scrub: scrubCommand,
   status: statusCommand,

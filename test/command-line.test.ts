@@ -129,3 +129,46 @@ async function withoutSettings(t: Test): Promise<void> {
   client.close();
   t.equal(await registry.stop(), 0, 'and ends with 0');
 }
+
+void t.test('config check', { buffered: true }, async (t) => {
+  const directory = await temporaryDirectory('check-');
+  const file = (name: string) => path.join(directory, name);
+  const make = (name: string, days: string) =>
+    run('openssl', [
+      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', `/CN=${name}`, '-days', days],
+      ...['-keyout', file(`${name}.key`), '-out', file(`${name}.crt`)],
+    ]);
+  await Promise.all([make('good', '2'), make('other', '2')]);
+  const past = ['-not_before', '20200101000000Z', '-not_after', '20200102000000Z'];
+  const isOld = await run('openssl', ['x509', '-new', '-key', file('good.key'), '-subj', '/CN=old', ...past, '-out', file('old.crt')]).then(
+    () => true,
+    () => false,
+  );
+  const check = async (yaml: string) => {
+    await writeFile(file('registry.yaml'), yaml);
+    return ha(['config', 'check', '--config', file('registry.yaml')], {}, directory);
+  };
+  const tls = (certificate: string, key: string) =>
+    `log:\n  level: info\nserver:\n  tls:\n    server_certificate_bundle: ${file(certificate)}\n    server_private_key: ${file(key)}\n`;
+  const before = readdirSync(directory).length + 1;
+  t.strictSame(await check(tls('good.crt', 'good.key')), { code: 0, stdout: `${file('registry.yaml')} is good\n`, stderr: '' });
+  for (const [what, yaml, place, cause] of [
+    ['an unknown key', 'log:\n  levle: info\n', ':2: log.levle', 'unknown setting'],
+    ['a file that is not there', tls('none.crt', 'good.key'), ':5: server.tls.server_certificate_bundle', 'cannot be read'],
+    ['a key of another certificate', tls('good.crt', 'other.key'), ':6: server.tls.server_private_key', 'does not belong to certificate'],
+    ['a certificate that is none', tls('registry.yaml', 'good.key'), ':5: server.tls.server_certificate_bundle', "can't be used"],
+  ] as const) {
+    const { code, stdout, stderr } = await check(yaml);
+    t.strictSame([code, stdout], [2, ''], `${what}: ${stderr.trim()}`);
+    t.match(stderr, `${file('registry.yaml')}${place}`, 'where');
+    t.match(stderr, cause, 'and why');
+    t.equal(stderr.trim().split('\n').length, 1, 'in one line');
+  }
+  if (isOld) {
+    const { code, stdout } = await check(tls('old.crt', 'good.key'));
+    t.equal(code, 0, 'an expired certificate is no reason not to start');
+    t.match(stdout, /^warning: server\.tls\.server_certificate_bundle: .*old\.crt expired on /, 'but one to tell');
+  }
+  t.equal((await ha(['config', 'shreck'])).code, 2, 'no such command');
+  t.equal(readdirSync(directory).length, before, 'nothing was made');
+});

@@ -16,9 +16,9 @@ const settings = {
 export async function checkFiles(config: Config, now: Date = new Date()): Promise<string[]> {
   const { tls } = config.server;
   if (tls === undefined) return [];
-  const { server_certificate_bundle: certificateFile, server_private_key: keyFile, client_ca_bundle: clientCaFile } = tls;
+  const { server_certificate_bundle: certificateFile, server_private_key: keyFile } = tls;
   try {
-    const { cert } = await readTlsFiles({ certificateFile, keyFile, clientCaFile });
+    const { cert } = await readTlsFiles({ certificateFile, keyFile });
     return validity(new X509Certificate(cert), certificateFile, now);
   } catch (error) {
     if (error instanceof TlsFault) throw faultAt(config, settings[error.file], error.message);

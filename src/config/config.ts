@@ -174,12 +174,11 @@ function complete(parsed: Parsed, { root, storage }: Overrides): Config {
   return deepFreeze(config);
 }
 
-function accessOf({ access, identity, server }: Parsed, ownSecretFile: string): Config['access'] {
+function accessOf({ access, identity }: Parsed, ownSecretFile: string): Config['access'] {
   const { secret, secret_file: fromFile } = access.token;
   if (secret !== undefined && fromFile !== undefined)
     throw new ConfigurationError('access.token.secret: give one of access.token.secret and access.token.secret_file');
-  const hasCertificates = server.tls?.client_ca_bundle !== undefined && access.certificate.id_from !== 'none';
-  const hasIdentities = Object.keys(identity).length > 0 || access.htpasswd_file !== undefined || hasCertificates;
+  const hasIdentities = Object.keys(identity).length > 0 || access.htpasswd_file !== undefined;
   return { ...access, hasIdentities, token: { ...access.token, secret: secret ?? fromFile, ownSecretFile } };
 }
 
@@ -187,7 +186,7 @@ function accessOf({ access, identity, server }: Parsed, ownSecretFile: string): 
 export function refuseUnsafe({ server, access, database }: Config): void {
   if (!isLoopback(server.bind_address) && !access.hasIdentities && !access.anonymous) {
     throw new ConfigurationError(
-      `server.bind_address: ${server.bind_address} is not a loopback address; it needs identities (identity, access.htpasswd_file, server.tls.client_ca_bundle), or access.anonymous: true where anybody may write`,
+      `server.bind_address: ${server.bind_address} is not a loopback address; it needs identities (identity, access.htpasswd_file), or access.anonymous: true where anybody may write`,
     );
   }
   const { secret, key_file: keyFile } = access.token;

@@ -28,18 +28,26 @@ export interface OpenRequest {
   readonly answer: Promise<Answer>;
 }
 
+/** PEM. */
+export interface ClientIdentity {
+  readonly cert?: string;
+  readonly key?: string;
+}
+
 /** A node closes what is idle for 10 s, perhaps just when it is used again. */
 const idleMs = 5_000;
 
 export class HttpClient {
   readonly port: number;
   private readonly ca: string | undefined;
+  private readonly certificate: ClientIdentity;
   private readonly agent: Agent;
 
-  /** Over TLS when given the certificate to trust. */
-  constructor(port: number, ca?: string) {
+  /** Over TLS when given the certificate to trust, and with a certificate of its own where it has one. */
+  constructor(port: number, ca?: string, certificate: ClientIdentity = {}) {
     this.port = port;
     this.ca = ca;
+    this.certificate = certificate;
     const reuse = { keepAlive: true, timeout: idleMs };
     this.agent = ca === undefined ? new Agent(reuse) : new TlsAgent(reuse);
   }
@@ -56,7 +64,9 @@ export class HttpClient {
   open(method: string, path: string, headers: Readonly<Record<string, string | string[]>> = {}): OpenRequest {
     const options = { host: '127.0.0.1', port: this.port, method, path, headers, agent: this.agent };
     const request =
-      this.ca === undefined ? httpRequest(options) : httpsRequest({ ...options, ca: this.ca, servername: 'localhost', host: 'localhost' });
+      this.ca === undefined
+        ? httpRequest(options)
+        : httpsRequest({ ...options, ...this.certificate, ca: this.ca, servername: 'localhost', host: 'localhost' });
     const answer = new Promise<Answer>((resolve, reject) => {
       request.on('error', reject);
       request.on('response', (response) => void collect(response).then(resolve, reject));
