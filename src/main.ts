@@ -133,7 +133,10 @@ async function serve(config: Config, readAgain: (() => Config) | undefined): Pro
     }
   };
   // Without a file there is nothing to read again, and a terminal has gone away.
-  process.on('SIGHUP', () => (readAgain === undefined ? stop('SIGHUP', 0) : (reloaded = reloaded.then(() => reload(readAgain)))));
+  process.on('SIGHUP', () => {
+    if (readAgain === undefined) stop('SIGHUP', 0);
+    else reloaded = reloaded.then(() => reload(readAgain));
+  });
   try {
     starting = startNode(config, log, (reason) => stop(reason, 1), service);
     const { port } = await starting;

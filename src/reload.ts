@@ -15,9 +15,9 @@ export interface ReloadParts {
   readonly log: Log;
   readonly server: HttpServer;
   readonly access: LiveAccess;
-  open(config: Config): Promise<Access>;
+  readonly open: (config: Config) => Promise<Access>;
   /** What else holds from now on; must not fail. */
-  onChange(config: Config): void;
+  readonly onChange: (config: Config) => void;
 }
 
 export interface Reloader {

@@ -133,11 +133,9 @@ async function withoutSettings(t: Test): Promise<void> {
 void t.test('config check', { buffered: true }, async (t) => {
   const directory = await temporaryDirectory('check-');
   const file = (name: string) => path.join(directory, name);
+  const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
   const make = (name: string, days: string) =>
-    run('openssl', [
-      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', `/CN=${name}`, '-days', days],
-      ...['-keyout', file(`${name}.key`), '-out', file(`${name}.crt`)],
-    ]);
+    run('openssl', [...request, '-subj', `/CN=${name}`, '-days', days, '-keyout', file(`${name}.key`), '-out', file(`${name}.crt`)]);
   await Promise.all([make('good', '2'), make('other', '2')]);
   const past = ['-not_before', '20200101000000Z', '-not_after', '20200102000000Z'];
   const isOld = await run('openssl', ['x509', '-new', '-key', file('good.key'), '-subj', '/CN=old', ...past, '-out', file('old.crt')]).then(

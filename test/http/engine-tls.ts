@@ -61,23 +61,17 @@ export async function tlsSuite(t: Test, stage: Stage): Promise<void> {
   });
 
   await t.test('certificates are renewed while everything goes on', async (t) => {
-    const handler: Handler = async ({ method, body, clientCertificate }) => {
-      if (method === 'GET') return { status: 200, body: clientCertificate === undefined ? 'none' : 'some' };
-      const sink = new HashSink(3_000_000);
-      await body.pipe(sink);
-      return { status: 201, body: sink.digest() };
-    };
-    const { server, open, errors } = await start(t, stage, handler, { tls: { certificateFile, keyFile } });
+    const { server, open, errors } = await start(t, stage, takeOrTell, { tls: { certificateFile, keyFile } });
     const [idle, upload] = [await open(), await open()];
     const half = content.length / 2;
     await upload.request('PUT /', [`Content-Length: ${content.length}`], content.subarray(0, half));
     await t.rejects(server.renewTls({ ...files.renewed, keyFile }), /does not belong/, 'half of a pair is not taken');
     t.equal(nameOf(await open()), 'localhost', 'and changes nothing');
 
-    let renewing = true;
+    const renewal = { isOver: false };
     const outcomes: string[] = [];
     const knock = async (): Promise<void> => {
-      while (renewing) {
+      while (!renewal.isOver) {
         const wire = await Wire.open(server.port, {});
         outcomes.push(await ask(wire));
       }
@@ -88,7 +82,7 @@ export async function tlsSuite(t: Test, stage: Stage): Promise<void> {
       await server.renewTls(files.renewed);
       await eventually(() => outcomes.length > 4 * round);
     }
-    renewing = false;
+    renewal.isOver = true;
     await Promise.all(knocking);
     t.ok(outcomes.length > 30, `${outcomes.length} connections meanwhile`);
     t.same([...new Set(outcomes)], ['none'], 'none is refused or reset');
@@ -145,6 +139,13 @@ export async function tlsSuite(t: Test, stage: Stage): Promise<void> {
     await t.rejects(startWith({ certificateFile, keyFile, clientCaFile: '/nowhere.ca' }), /client CA \/nowhere.ca/);
   });
 }
+
+const takeOrTell: Handler = async ({ method, body, clientCertificate }) => {
+  if (method === 'GET') return { status: 200, body: clientCertificate === undefined ? 'none' : 'some' };
+  const sink = new HashSink(3_000_000);
+  await body.pipe(sink);
+  return { status: 201, body: sink.digest() };
+};
 
 const showCertificate: Handler = async ({ clientCertificate }) => {
   await new Promise(setImmediate);
