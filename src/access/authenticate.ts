@@ -13,6 +13,10 @@ export interface Authenticated {
   readonly grants: readonly Grant[] | undefined;
   /** What proved it, for the audit log. */
   readonly source: string;
+  /** When what proved it ends by itself. */
+  readonly expiresMs?: number;
+  /** By a token of `access.token.external`, which decides alone where no policy does. */
+  readonly isExternal?: boolean;
 }
 
 /** The credentials are wrong, or nothing that we know. Which of it, and of whom, is for the audit log alone. */
@@ -39,15 +43,12 @@ export interface Authenticator {
   authenticate(request: Request): Authenticated | undefined | Promise<Authenticated>;
 }
 
-export function openAuthenticator(logins: Logins, tokens: TokenVerifier | undefined): Authenticator {
+export function openAuthenticator(logins: Logins, tokens: TokenVerifier): Authenticator {
   return {
     authenticate(request) {
       const header = request.header('authorization');
       if (header === undefined) return undefined;
-      if (/^bearer /i.test(header)) {
-        if (tokens === undefined) throw new InvalidCredentials('bearer', 'no tokens are issued here');
-        return tokens.verify(header.slice(7));
-      }
+      if (/^bearer /i.test(header)) return tokens.verify(header.slice(7));
       const basic = parseBasic(header);
       if (basic === undefined) throw new InvalidCredentials('basic');
       const login = logins.logIn(request, basic.username, basic.password);

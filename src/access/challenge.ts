@@ -9,6 +9,8 @@ export interface ChallengeSettings {
   readonly kind: 'bearer' | 'basic';
   /** Names this registry in challenges and tokens. */
   readonly service: string;
+  /** Where tokens are to be had, if not here. */
+  readonly realm: string | undefined;
   /** `https://registry.example`: where clients reach it; undefined: as the request says. */
   readonly externalUrl: string | undefined;
   readonly hasTls: boolean;
@@ -33,7 +35,7 @@ export function basicChallenge({ service }: ChallengeSettings): string {
 }
 
 function bearerChallenge(settings: ChallengeSettings, request: Request, { scope, error }: Wanted): string {
-  const parts = { realm: `${originOf(settings, request)}/token`, service: settings.service, scope, error };
+  const parts = { realm: settings.realm ?? `${originOf(settings, request)}/token`, service: settings.service, scope, error };
   const known = Object.entries(parts).filter(([, value]) => value !== undefined);
   return `Bearer ${known.map(([name, value]) => `${name}="${value}"`).join(',')}`;
 }

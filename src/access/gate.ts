@@ -20,6 +20,8 @@ import { failedLogin, type Recorder } from './verdict.js';
 export interface GateParts {
   readonly authenticator: Authenticator;
   readonly authorizer: Authorizer;
+  /** Of those who come with a token of another issuer. */
+  readonly external: Authorizer;
   readonly challenge: ChallengeSettings;
   readonly addressOf: ClientAddress;
   /** There is a way to be somebody, so that nobody in particular is told to log in. */
@@ -47,9 +49,11 @@ export function openGate(parts: GateParts): Gate {
       },
     };
   }
+  const external = { ...parts, authorizer: parts.external };
   return {
     admit(request, action, resource) {
-      const enter = (authenticated: Authenticated | undefined): Caller => check(parts, request, action, resource, authenticated);
+      const enter = (authenticated: Authenticated | undefined): Caller =>
+        check(authenticated?.isExternal === true ? external : parts, request, action, resource, authenticated);
       const refuse = (error: unknown): never => {
         if (!(error instanceof InvalidCredentials)) throw error;
         recorder?.decided(request, failedLogin(error, action));

@@ -8,22 +8,24 @@ import type { Config } from '../config/config.js';
 import { addressesIn, type ClientAddress } from '../http/client-address.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { openPasswordPool } from '../worker/password-pool.js';
-import { openAuthenticator } from './authenticate.js';
+import { InvalidCredentials, openAuthenticator } from './authenticate.js';
 import { openAuthorizer, type Authorizer, type OnPolicyError } from './policy/authorize.js';
 import type { ChallengeSettings } from './challenge.js';
 import type { Explainer } from './policy/explain.js';
 import { openFileKeys } from './token/file-keys.js';
+import { openForeignTokens } from './open-foreign-tokens.js';
 import { openGate, type Gate } from './gate.js';
 import { makeIdentity } from './identity.js';
 import { openLocalUsers, parseHtpasswd, type LocalUser } from './password/local-users.js';
 import { openLogins, type AttemptOf } from './password/logins.js';
 import { openPasswords } from './password/passwords.js';
 import type { PasswordSource } from './password/password-source.js';
+import { rememberTokens } from './token/remember-tokens.js';
 import { openRevocations } from './token/revocations.js';
 import type { KeyRing } from './token/signing-key.js';
 import { openStoreKeys } from './token/store-keys.js';
 import type { TokenService } from './token/token-endpoint.js';
-import { openTokens } from './token/tokens.js';
+import { openTokens, type Tokens } from './token/tokens.js';
 import type { Recorder } from './verdict.js';
 import { watchFile } from './watched-file.js';
 
@@ -49,33 +51,40 @@ export interface AccessParts {
 export async function openAccess({ config, store, addressOf, warn, recorder, attemptOf }: AccessParts): Promise<Access> {
   const { access, server, repository } = config;
   const { hasIdentities } = access;
+  const { external } = access.token;
   const closers: (() => Promise<unknown> | void)[] = [];
-  const authorizer = authorizerFor(config, (error, rule, { id }, { action, namespace }) =>
-    warn(`a policy failed, so it denied ${action} in ${namespace ?? ''} to ${id === '' ? 'anonymous' : id}: ${rule}`, error),
-  );
+  const onPolicyError: OnPolicyError = (error, rule, { id }, { action, namespace }) =>
+    warn(`a policy failed, so it denied ${action} in ${namespace ?? ''} to ${id === '' ? 'anonymous' : id}: ${rule}`, error);
+  const authorizer = authorizerFor(config, onPolicyError);
   const challenge: ChallengeSettings = {
     kind: access.challenge,
-    service: access.token.service,
+    realm: external?.realm,
+    service: external?.service ?? access.token.service,
     externalUrl: server.external_url,
     hasTls: server.tls !== undefined,
     isTrustedProxy: addressesIn(server.trusted_proxies),
   };
   const { sources, waste, users } = openSources(config, () => passwords.forget(), warn, closers);
+  const foreign = await openForeignTokens(config, () => verifier.forget(), warn);
+  closers.push(() => foreign.close());
+  let issued: Tokens | undefined;
+  const verifier = rememberTokens((token) => (foreign.checkFor(token) ?? issued?.check ?? refuseToken)(token));
   const passwords = openPasswords(sources, waste);
-  const logins = openLogins(passwords, attemptOf, recorder);
+  const logins = foreign.orWorkloads(openLogins(passwords, attemptOf, recorder), verifier);
   let tokens: TokenService | undefined;
-  if (hasIdentities && access.challenge === 'bearer') {
+  if (hasIdentities && access.challenge === 'bearer' && external === undefined) {
     const { refresh_lifetime: refreshLifetimeMs, lifetime: lifetimeMs, service } = access.token;
     const keys = await openKeys(config, store, warn);
     closers.push(() => keys.close());
     const revocations = await openRevocations(store, refreshLifetimeMs, (error) => warn('revocations cannot be read', error));
     closers.push(() => revocations.close());
-    const issued = openTokens(keys, { service, lifetimeMs, refreshLifetimeMs });
+    issued = openTokens(keys, { service, lifetimeMs, refreshLifetimeMs });
     tokens = { logins, passwords, tokens: issued, revocations, authorizer, challenge, addressOf, recorder };
   }
   const gate = openGate({
-    authenticator: openAuthenticator(logins, tokens?.tokens),
+    authenticator: openAuthenticator(logins, verifier),
     authorizer,
+    external: external === undefined ? authorizer : authorizerFor(config, onPolicyError, true),
     challenge,
     addressOf,
     hasIdentities,
@@ -94,9 +103,11 @@ export async function openAccess({ config, store, addressOf, warn, recorder, att
   };
 }
 
-export function authorizerFor({ access, repository }: Config, onError: OnPolicyError): Authorizer {
+const refuseToken = () => Promise.reject(new InvalidCredentials('bearer', 'no tokens are issued here'));
+
+export function authorizerFor({ access, repository }: Config, onError: OnPolicyError, isExternal = false): Authorizer {
   const { admin, anonymous: openToAll, hasIdentities } = access;
-  return openAuthorizer({ repository, admin, openToAll, hasIdentities }, onError);
+  return openAuthorizer({ repository, admin, openToAll, hasIdentities, isExternal }, onError);
 }
 
 /** Everybody with a password that is kept here; a configured identity goes before one of the file with the same name. */

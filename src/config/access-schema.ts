@@ -7,6 +7,7 @@ import { parseKeyFile } from '../access/token/file-keys.js';
 import { knownHash, parseHtpasswd } from '../access/password/local-users.js';
 import { compilePolicy, PolicyFault } from '../access/policy/policy.js';
 import { findRepositoryName } from '../oci/repository-name.js';
+import { externalTokens } from './foreign-token-schema.js';
 import { duration, flag, parsedFile, secretFile, siteUrl } from './values.js';
 
 const policy = z.string().superRefine((expression, context) => {
@@ -74,6 +75,7 @@ export const access = z
         secret: secretText.optional(),
         secret_file: secretFile.pipe(secretText).optional(),
         key_file: parsedFile(parseKeyFile).optional(),
+        external: externalTokens,
         lifetime: atLeastAMinute.default(5 * 60_000),
         refresh_lifetime: atLeastAMinute.default(30 * 86_400_000),
         rotate_after: atLeastAMinute.default(30 * 86_400_000),

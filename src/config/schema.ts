@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { access, externalUrl, identities, policies } from './access-schema.js';
 import { audit } from './audit-schema.js';
+import { workloadIssuers } from './foreign-token-schema.js';
 import { limits } from './limits-schema.js';
 import { tls } from './tls-schema.js';
 import {
@@ -166,6 +167,7 @@ export const schema = z.strictObject({
   delete: z.strictObject({ enabled: flag.default(true) }).prefault({}),
   access,
   identity: identities,
+  oidc: workloadIssuers,
   repository: policies,
   audit,
   limits,

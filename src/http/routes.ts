@@ -8,6 +8,7 @@ import type { LiveAccess } from '../access/live-access.js';
 import type { Access } from '../access/open-access.js';
 import { postRevoke } from '../access/token/revoke.js';
 import { getToken, postToken, type TokenService } from '../access/token/token-endpoint.js';
+import { IssuerAway } from '../access/workload/issuer-keys.js';
 import { deleteBlob, getBlob, type BlobReads } from '../blob/handlers.js';
 import type { Availability } from '../database/availability.js';
 import { DatabaseAway, unavailable } from '../database/failures.js';
@@ -184,8 +185,9 @@ function errorReply(registry: Registry, request: Request, error: unknown): Reply
   const json: Headers = { 'Content-Type': 'application/json' };
   if (error instanceof RegistryError) {
     if (error.rule !== undefined) registry.onRefusal?.(request, error.rule);
-    // That the database is away is told once, not by each request that needed it.
-    if (error.status >= 500 && !(error.cause instanceof DatabaseAway)) registry.onFailure(error, request);
+    // That the database or an issuer is away is told once, not by each request that needed it.
+    if (error.status >= 500 && !(error.cause instanceof DatabaseAway || error.cause instanceof IssuerAway))
+      registry.onFailure(error, request);
     // With it an operator finds the line in the log that has the cause.
     const detail = error.detail ?? (error.status >= 500 ? { requestId: request.id } : undefined);
     return { status: error.status, headers: { ...json, ...error.headers }, body: errorBody(error.code, error.message, detail) };

@@ -15,6 +15,8 @@ import { compilePolicy, PolicyFault, type PolicyRequest } from '../../src/access
 import { openRevocations } from '../../src/access/token/revocations.js';
 import { covers, parseScopes } from '../../src/access/token/scopes.js';
 import { openStoreKeys } from '../../src/access/token/store-keys.js';
+import { rememberTokens } from '../../src/access/token/remember-tokens.js';
+import type { KeyRing } from '../../src/access/token/signing-key.js';
 import { openTokens } from '../../src/access/token/tokens.js';
 import { ConfigurationError, loadConfig } from '../../src/config/config.js';
 
@@ -208,6 +210,12 @@ function memoryStore(objects = new Map<string, Uint8Array>()) {
 
 const day = 86_400_000;
 const minute = 60_000;
+/** Tokens are given, and what they open is remembered. */
+function openBoth(keys: KeyRing, now: () => number) {
+  const tokens = openTokens(keys, tokenSettings, now);
+  return { ...tokens, ...rememberTokens(tokens.check, now) };
+}
+
 const tokenSettings = { service: 'registry', lifetimeMs: 5 * minute, refreshLifetimeMs: 30 * day };
 
 void t.test('keys in the store', async (t) => {
@@ -228,7 +236,7 @@ void t.test('keys in the store', async (t) => {
   t.equal(store.objects.size, 1, 'the second node takes what the first made');
   t.equal(one.current().id, two.current().id);
   for (const bytes of store.objects.values()) t.notMatch(Buffer.from(bytes).toString('latin1'), /PRIVATE|-----/, 'encrypted');
-  const tokens = [openTokens(one, tokenSettings, () => now), openTokens(two, tokenSettings, () => now)] as const;
+  const tokens = [openBoth(one, () => now), openBoth(two, () => now)] as const;
   const grants = [{ type: 'repository', name: 'a', actions: ['pull'] }];
   const { token } = await tokens[0].issue(ci, grants);
   const seen = await tokens[1].verify(token);
@@ -276,7 +284,7 @@ void t.test('tokens that are not valid', async (t) => {
     onError: (error) => t.error(error),
     now: () => now,
   });
-  const tokens = openTokens(keys, tokenSettings, () => now);
+  const tokens = openBoth(keys, () => now);
   const { token } = await tokens.issue(ci, []);
   const refused = (text: string, what: string) => t.rejects(async () => tokens.verify(text), /not valid/, what);
   const [header = '', payload = '', signature = ''] = token.split('.');

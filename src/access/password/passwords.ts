@@ -9,6 +9,8 @@ import type { Login, PasswordSource } from './password-source.js';
 /** Of a source, and which one it was. */
 export interface SourcedLogin extends Login {
   readonly source: string;
+  /** When it ends by itself: what is given for it ends then, too. */
+  readonly expiresMs?: number | undefined;
 }
 
 export type Refusal = 'unknown name' | 'wrong password';

@@ -20,6 +20,8 @@ export interface AccessRules {
   readonly admin: readonly string[];
   /** What no policy covers is for everybody. */
   readonly openToAll: boolean;
+  /** Whoever asks has a token of another issuer: what no policy covers is decided by that alone. */
+  readonly isExternal?: boolean;
   /** There is a way to be somebody. */
   readonly hasIdentities: boolean;
 }
@@ -120,7 +122,8 @@ function evaluate(
   );
 }
 
-function uncovered({ openToAll, hasIdentities, repository }: AccessRules, identity: Identity): Decision {
+function uncovered({ isExternal, openToAll, hasIdentities, repository }: AccessRules, identity: Identity): Decision {
+  if (isExternal === true) return { outcome: 'allowed', rule: 'access.token.external' };
   if (openToAll) return { outcome: 'allowed', rule: 'access.anonymous' };
   if (repository.length > 0) return { outcome: 'denied', rule: 'repository: no namespace covers it' };
   if (!hasIdentities) return { outcome: 'allowed', rule: 'no identities and no policies are configured' };

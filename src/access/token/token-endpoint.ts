@@ -108,9 +108,10 @@ async function tokenReply(
   const grants = parseScopes(scopes)
     .map((scope) => granted(service, request, identity, scope))
     .filter(({ actions }) => actions.length > 0);
-  const { token, issuedAt, expiresInSeconds } = await service.tokens.issue(identity, grants);
+  const { token, issuedAt, expiresInSeconds } = await service.tokens.issue(identity, grants, login?.expiresMs);
+  // What ends by itself is not made to last.
   const refresh =
-    isOffline && login !== undefined && !isAnonymous(identity)
+    isOffline && login !== undefined && login.expiresMs === undefined && !isAnonymous(identity)
       ? {
           refresh_token: await service.tokens.issueRefresh({
             id: identity.id,

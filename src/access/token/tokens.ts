@@ -4,8 +4,10 @@
 /** Tokens that this registry signs: short ones that open repositories, and long ones that are exchanged for those. */
 import { randomUUID } from 'node:crypto';
 import { jwtVerify, SignJWT, type JWTPayload } from 'jose';
-import { InvalidCredentials, type Authenticated, type TokenVerifier } from '../authenticate.js';
+import { InvalidCredentials } from '../authenticate.js';
 import { anonymous, isAnonymous, makeIdentity, type Identity } from '../identity.js';
+import { refusalOf } from './refusal.js';
+import type { TokenCheck } from './remember-tokens.js';
 import type { Grant } from './scopes.js';
 import type { KeyRing } from './signing-key.js';
 
@@ -30,8 +32,10 @@ export interface RefreshClaims {
   readonly issuedMs: number;
 }
 
-export interface Tokens extends TokenVerifier {
-  issue(identity: Identity, grants: readonly Grant[]): Promise<IssuedToken>;
+export interface Tokens {
+  readonly check: TokenCheck;
+  /** Ends before `untilMs` in any case. */
+  issue(identity: Identity, grants: readonly Grant[], untilMs?: number): Promise<IssuedToken>;
   issueRefresh(claims: Omit<RefreshClaims, 'issuedMs'>): Promise<string>;
   /** Undefined where it is none of ours, or not any more. */
   readRefresh(token: string): Promise<RefreshClaims | undefined>;
@@ -39,12 +43,11 @@ export interface Tokens extends TokenVerifier {
 
 /** Clocks of nodes differ a little. */
 const toleranceSeconds = 10;
-const mostRemembered = 20_000;
+const mostIdentities = 20_000;
 const algorithm = 'ES256';
 
 export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetimeMs }: TokenSettings, now: () => number = Date.now): Tokens {
-  const remembered = new Map<string, { readonly authenticated: Authenticated; readonly untilMs: number }>();
-  /** Tokens of one identity share the object, which carries its remembered decisions. */
+  /** Tokens of one identity share the object, which carries its remembered decisions; a workload has one token at a time. */
   const identities = new Map<string, Identity>();
   const sign = (payload: JWTPayload, type: string, lifetime: number, issuedMs: number): Promise<string> => {
     const { id, privateKey } = keys.current();
@@ -73,13 +76,14 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
     const { sub: id = '', identity } = payload as JWTPayload & { identity?: Omit<Identity, 'id'> };
     if (id === '' || identity === undefined) return anonymous;
     const { username, ...more } = identity;
+    if (Object.keys(more.claims).length > 0) return makeIdentity(id, username, more);
     const name = JSON.stringify([id, identity]);
     const known = identities.get(name) ?? makeIdentity(id, username, more);
-    if (identities.size >= mostRemembered) identities.clear();
+    if (identities.size >= mostIdentities) identities.clear();
     identities.set(name, known);
     return known;
   };
-  const verify = async (token: string): Promise<Authenticated> => {
+  const check: TokenCheck = async (token) => {
     let payload: JWTPayload;
     try {
       payload = await read(token, 'JWT');
@@ -88,25 +92,17 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
     }
     const { access = [], exp = 0 } = payload as JWTPayload & { access?: readonly Grant[] };
     const authenticated = { identity: identityOf(payload), grants: access, source: 'token' };
-    if (remembered.size >= mostRemembered) remembered.delete(remembered.keys().next().value ?? '');
-    remembered.set(token, { authenticated, untilMs: (exp + toleranceSeconds) * 1000 });
-    return authenticated;
+    return { authenticated, untilMs: (exp + toleranceSeconds) * 1000 };
   };
   return {
-    /** Checking a signature takes longer than serving a manifest. */
-    verify(token) {
-      const known = remembered.get(token);
-      if (known === undefined) return verify(token);
-      if (known.untilMs > now()) return known.authenticated;
-      remembered.delete(token);
-      throw new InvalidCredentials('bearer', expired);
-    },
-    async issue(identity, grants) {
+    check,
+    async issue(identity, grants, untilMs = Infinity) {
       const issuedMs = now();
+      const seconds = Math.floor(Math.min(lifetimeMs, Math.max(0, untilMs - issuedMs)) / 1000);
       const { id, ...rest } = identity;
       const who = isAnonymous(identity) ? { sub: '' } : { sub: id, identity: rest };
-      const token = await sign({ ...who, access: [...grants] }, 'JWT', lifetimeMs, issuedMs);
-      return { token, issuedAt: new Date(issuedMs), expiresInSeconds: Math.floor(lifetimeMs / 1000) };
+      const token = await sign({ ...who, access: [...grants] }, 'JWT', seconds * 1000, issuedMs);
+      return { token, issuedAt: new Date(issuedMs), expiresInSeconds: seconds };
     },
     issueRefresh: ({ id, ...claims }) => sign({ sub: id, ...claims }, refreshType, refreshLifetimeMs, now()),
     async readRefresh(token) {
@@ -121,11 +117,3 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
 }
 
 const refreshType = 'refresh+jwt';
-const expired = 'an expired token';
-
-function refusalOf(error: unknown): string {
-  if (error instanceof InvalidCredentials) return error.reason;
-  const { code } = error as { readonly code?: string };
-  if (code === 'ERR_JWT_EXPIRED') return expired;
-  return code === 'ERR_JWS_SIGNATURE_VERIFICATION_FAILED' ? 'a token with a wrong signature' : 'no token of this registry';
-}
