@@ -142,13 +142,14 @@ async function challenged(t: Test, { client }: Stage): Promise<void> {
   t.equal((await client.send('GET', '/metrics', { headers: basic('local', 'local-pass-4411') })).status, 200, 'passwords go on');
 }
 
+const byName = (kid: string): Header => ({ alg: 'ES256', kid });
+
 async function signatures(t: Test, { client, chain: { root, between, leaf, below } }: Stage): Promise<void> {
   const status = async (key: KeyObject, header: Header) =>
     (await client.send('GET', '/v2/a/b/tags/list', { headers: bearer(await sign(key, header, [may('a/b', 'pull')])) })).status;
   const spki = root.certificate.publicKey;
-  const es = (kid: string): Header => ({ alg: 'ES256', kid });
-  t.equal(await status(root.key, es(await calculateJwkThumbprint(await exportJWK(spki)))), 404, 'by its thumbprint');
-  t.equal(await status(root.key, es(libtrustNameByOpenssl(spki))), 404, 'by the name that libtrust gives it');
+  t.equal(await status(root.key, byName(await calculateJwkThumbprint(await exportJWK(spki)))), 404, 'by its thumbprint');
+  t.equal(await status(root.key, byName(libtrustNameByOpenssl(spki))), 404, 'by the name that libtrust gives it');
   t.equal(await status(rsa.privateKey, { alg: 'RS256', kid: 'first' }), 404, 'of the set');
   t.equal(await status(rsa.privateKey, { alg: 'PS512', kid: 'first' }), 404);
   t.equal(await status(edwards.privateKey, { alg: 'EdDSA', kid: 'second' }), 404);
@@ -180,13 +181,14 @@ function libtrustNameByOpenssl(key: KeyObject): string {
   return letters.join('').replace(/.{4}(?=.)/g, '$&:');
 }
 
+const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
+
 async function refused(t: Test, { client }: Stage): Promise<void> {
   const now = Math.floor(Date.now() / 1000);
   const rs = { alg: 'RS256', kid: 'first' };
   const access = [may('a/b', 'pull')];
   const good = await sign(rsa.privateKey, rs, access);
   const [header = '', payload = '', signature = ''] = good.split('.');
-  const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
   const hs = `${encode({ alg: 'HS256', kid: 'first' })}.${payload}`;
   const mac = createHmac('sha256', rsa.publicKey.export({ type: 'spki', format: 'pem' }))
     .update(hs)

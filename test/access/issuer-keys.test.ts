@@ -131,10 +131,11 @@ void t.test('an issuer that is slow', async (t) => {
   keys.close();
 });
 
+const set = (...keys: readonly unknown[]) => JSON.stringify({ keys });
+
 void t.test('sets of keys', async (t) => {
   const { privateKey } = await generateKeyPair('ES256', { extractable: true });
   const secret = { kty: 'oct', k: 'c2VjcmV0', kid: 'secret' };
-  const set = (...keys: readonly unknown[]) => JSON.stringify({ keys });
   t.strictSame(parseKeySet(set(secret, one, { ...two, use: 'enc' }, await exportJWK(privateKey), { kty: 'EC', crv: 'P-256', x: 'x' }, 5)), [
     one,
   ]);
@@ -171,10 +172,11 @@ void t.test('patterns', (t) => {
   t.end();
 });
 
+const rules = (claims: Record<string, string[]>, more: object = {}) =>
+  openClaimRules({ name: 'n', id_claim: 'sub', rules: [{ claims, groups: ['g'] }], ...more });
+
 void t.test('rules', (t) => {
   const kubernetes = kubernetesClaims('ci', 'builder');
-  const rules = (claims: Record<string, string[]>, more: object = {}) =>
-    openClaimRules({ name: 'n', id_claim: 'sub', rules: [{ claims, groups: ['g'] }], ...more });
   t.match(rules({ '/kubernetes.io/serviceaccount/name': ['builder'] })(kubernetes), {
     id: 'n:system:serviceaccount:ci:builder',
     username: 'n:system:serviceaccount:ci:builder',
@@ -207,7 +209,7 @@ void t.test('rules', (t) => {
 void t.test('what is remembered', async (t) => {
   let now = 0;
   let checked = 0;
-  const authenticated = { identity: makeIdentity('a', 'a'), grants: undefined };
+  const authenticated = { identity: makeIdentity('a', 'a'), grants: undefined, source: 'test' };
   const tokens = rememberTokens(
     (token) => {
       checked++;
@@ -348,6 +350,9 @@ void t.test('two issuers of one address', async (t) => {
   t.equal(await idOf(first), 'cluster-0:system:serviceaccount:a:b');
 });
 
+const oidc = (more: string, base = 'name: n, issuer: "https://i.example", audience: a, rules: [{claims: {sub: a}}]') =>
+  `oidc:\n  - {${base}${more === '' ? '' : `, ${more}`}}\n`;
+
 void t.test('settings', async (t) => {
   const directory = await temporaryDirectory('settings-');
   const file = (name: string): string => path.join(directory, name);
@@ -357,8 +362,6 @@ void t.test('settings', async (t) => {
     await writeFile(file('registry.yaml'), yaml);
     return loadConfig(file('registry.yaml'));
   };
-  const oidc = (more: string, base = 'name: n, issuer: "https://i.example", audience: a, rules: [{claims: {sub: a}}]') =>
-    `oidc:\n  - {${base}${more === '' ? '' : `, ${more}`}}\n`;
   const good = await load(oidc(`jwks_file: ${file('good.json')}`));
   t.match(good.oidc[0], { audience: ['a'], id_claim: 'sub', rules: [{ claims: { sub: ['a'] }, groups: [] }] });
   t.ok(good.access.hasIdentities);

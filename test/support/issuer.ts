@@ -49,7 +49,8 @@ export class TestIssuer {
   private serve(server: Server): void {
     this.server = server.on('request', (request, response) => {
       if (request.url === this.jwksPath) this.asked.push(request.headers.authorization);
-      void this.gate.then(() => {
+      void (async () => {
+        await this.gate;
         const found =
           request.url === this.jwksPath
             ? this.jwks()
@@ -61,7 +62,7 @@ export class TestIssuer {
                 })
               : undefined;
         response.writeHead(found === undefined ? 404 : 200, { 'Content-Type': 'application/json' }).end(found);
-      });
+      })();
     });
   }
 
