@@ -407,3 +407,21 @@ void t.test('settings', async (t) => {
     if (line !== undefined) t.ok(error.message.startsWith(`${file('registry.yaml')}:${line}: `), 'its line');
   }
 });
+
+void t.test('the example of the README is good', async (t) => {
+  const readme = await readFile(path.resolve(import.meta.dirname, '../../README.md'), 'utf8');
+  const [, example = ''] = /### Workloads\n[^]*?```yaml\n([^]*?)```/.exec(readme) ?? [];
+  const directory = await temporaryDirectory('readme-');
+  const keys = path.join(directory, 'keys.json');
+  await writeFile(keys, set(one));
+  const file = path.join(directory, 'registry.yaml');
+  await writeFile(file, example.replace('/etc/ha-registry/cluster.json', keys));
+  const { oidc } = loadConfig(file);
+  const idOf = (index: number, claims: object) => openClaimRules(oidc[index] as WorkloadIssuer)({ ...claims })?.id;
+  const github = { repository_owner: 'acme', repository: 'acme/app' };
+  t.equal(idOf(0, githubClaims(github)), 'github:repo:org/app:ref:refs/heads/main');
+  t.strictSame(openClaimRules(oidc[0] as WorkloadIssuer)(githubClaims(github))?.groups, ['publish']);
+  t.equal(idOf(0, githubClaims()), undefined);
+  t.equal(idOf(1, gitlabClaims({ namespace_path: 'acme/sub', project_path: 'acme/sub/app' })), 'gitlab:acme/sub/app');
+  t.equal(idOf(2, kubernetesClaims('ci', 'builder')), 'kubernetes:system:serviceaccount:ci:builder');
+});
