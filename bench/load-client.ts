@@ -19,6 +19,8 @@ export interface Load {
   readonly connections: number;
   /** A file of paths, one a line, to choose from at random in place of `path`; wrk only. */
   readonly pathsFile?: string;
+  /** wrk only. */
+  readonly token?: string | undefined;
 }
 
 export interface LoadResult {
@@ -38,11 +40,12 @@ export function wrkInstalled(): boolean {
   return spawnSync('wrk', ['-v']).error === undefined;
 }
 
-export async function loadWithWrk({ address, path, seconds, connections, pathsFile }: Load): Promise<LoadResult> {
+export async function loadWithWrk({ address, path, seconds, connections, pathsFile, token }: Load): Promise<LoadResult> {
   const threads = String(Math.max(1, Math.min(connections, availableParallelism() >> 1)));
   const script = fileURLToPath(new URL('wrk.lua', import.meta.url));
   const url = `http://${address.host}:${address.port}${path}`;
   const flags = ['-t', threads, '-c', String(connections), '-d', `${seconds}s`, '--timeout', '10s', '-s', script];
+  if (token !== undefined) flags.push('-H', `Authorization: Bearer ${token}`);
   const { stdout } = await promisify(execFile)('wrk', [...flags, url, '--', manifestType, ...(pathsFile === undefined ? [] : [pathsFile])]);
   const printed = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Omit<LoadResult, 'client'>;
   return { client: 'wrk', ...printed };

@@ -17,6 +17,7 @@ export interface Options {
   readonly memory: string;
   /** Of the one big blob. */
   readonly bigBytes: number;
+  readonly engine: string;
   readonly registry: ServerKind;
   /** For Node, where the bench starts the registry itself. */
   readonly nodeArguments: readonly string[];
@@ -46,6 +47,7 @@ export function readOptions(usualRounds: number, quickRounds = 1): Options {
     disk: root,
     memory: existsSync('/dev/shm') ? '/dev/shm' : root,
     bigBytes: quick ? 64 * mebibyte : gibibyte,
+    engine: values.engine,
     registry: values.registry === 'debian' ? dockerRegistry : haRegistry({ engine: values.engine, nodeArguments }),
     nodeArguments,
     count: (name, usual, few) => Number(values[name] ?? (quick ? few : usual)),

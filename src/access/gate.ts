@@ -109,9 +109,7 @@ function check(parts: GateParts, request: Request, action: Action, resource: Res
     return caller;
   }
   const { outcome, rule } =
-    action === 'list-catalog'
-      ? authorizer.decideAnywhere(identity, caller.ask(action))
-      : authorizer.decide(identity, { ...caller.ask(action), ...named(resource) });
+    action === 'list-catalog' ? authorizer.decideAnywhere(identity, caller.ask(action)) : caller.decide(action, named(resource));
   return outcome === 'denied' ? refuse(rule) : allow(rule);
 }
 
@@ -143,23 +141,55 @@ class RequestCaller implements Caller {
       recorder?.refused(this.request, `${action} ${repository}: the token is not for this`);
       return false;
     }
-    const { outcome, rule } = this.decide(action, repository, reference.tag ?? reference.digest ?? '', reference.digest ?? '');
+    const digest = reference.digest ?? '';
+    const { outcome, rule } = this.decide(action, { namespace: repository, reference: reference.tag ?? digest, digest });
     if (outcome !== 'allowed') recorder?.refused(this.request, `${action} ${repository}: ${rule}`);
     return outcome === 'allowed';
   }
 
   tagFilter(repository: string): ((tag: string) => boolean) | undefined {
-    const { outcome } = this.decide('get-manifest', repository, undefined, undefined);
+    const decide = (reference: string | undefined, digest: string | undefined): string =>
+      this.decide('get-manifest', { namespace: repository, reference, digest }).outcome;
+    const outcome = decide(undefined, undefined);
     if (outcome === 'allowed') return undefined;
-    return outcome === 'denied' ? () => false : (tag) => this.decide('get-manifest', repository, tag, '').outcome === 'allowed';
+    return outcome === 'denied' ? () => false : (tag) => decide(tag, '') === 'allowed';
   }
 
   catalogFilter(): (repository: string) => boolean {
-    return (repository) => this.decide('list-catalog', repository, '', '').outcome === 'allowed';
+    return (repository) => this.decide('list-catalog', { namespace: repository, reference: '', digest: '' }).outcome === 'allowed';
   }
 
-  private decide(action: Action, namespace: string, reference: string | undefined, digest: string | undefined): Decision {
-    return this.parts.authorizer.decide(this.identity, { ...this.ask(action), namespace, reference, digest });
+  decide(action: Action, subject: Subject): Decision {
+    return this.parts.authorizer.decide(this.identity, new AskedRequest(this.parts.addressOf, this.request, action, subject));
+  }
+}
+
+type Subject = Pick<PolicyRequest, 'namespace' | 'reference' | 'digest'>;
+
+/** hot: to find the address takes longer than all the rest, and few policies mention it. */
+class AskedRequest implements PolicyRequest {
+  readonly action: Action;
+  readonly namespace: string | undefined;
+  readonly reference: string | undefined;
+  readonly digest: string | undefined;
+  private readonly addressOf: ClientAddress;
+  private readonly request: Request;
+
+  constructor(addressOf: ClientAddress, request: Request, action: Action, { namespace, reference, digest }: Subject) {
+    this.action = action;
+    this.namespace = namespace;
+    this.reference = reference;
+    this.digest = digest;
+    this.addressOf = addressOf;
+    this.request = request;
+  }
+
+  get ip(): string {
+    return this.addressOf(this.request);
+  }
+
+  get method(): string {
+    return this.request.method;
   }
 }
 
@@ -167,7 +197,7 @@ function repositoryOf(resource: Resource): string | undefined {
   return 'repository' in resource ? resource.repository : undefined;
 }
 
-function named(resource: Resource): Pick<PolicyRequest, 'namespace' | 'reference' | 'digest'> {
+function named(resource: Resource): Subject {
   const reference = 'reference' in resource ? resource.reference : undefined;
   const digest = reference?.digest ?? ('digest' in resource ? resource.digest : '');
   return { namespace: repositoryOf(resource) ?? '', reference: reference?.tag ?? digest, digest };

@@ -11,7 +11,7 @@ import { openAuthorizer, type NamespaceRules } from '../../src/access/policy/aut
 import { anonymous, makeIdentity, type Identity } from '../../src/access/identity.js';
 import { parseHtpasswd } from '../../src/access/password/local-users.js';
 import { openPasswords } from '../../src/access/password/passwords.js';
-import { compilePolicy, PolicyFault, type PolicyRequest } from '../../src/access/policy/policy.js';
+import { compilePolicy, mentionedIn, PolicyFault, type PolicyRequest } from '../../src/access/policy/policy.js';
 import { openRevocations } from '../../src/access/token/revocations.js';
 import { covers, parseScopes } from '../../src/access/token/scopes.js';
 import { openStoreKeys } from '../../src/access/token/store-keys.js';
@@ -52,6 +52,49 @@ void t.test('expressions', (t) => {
     'identity.id == "" && identity.username == "" && identity.groups == [] && identity.claims == {} && identity.certificate.common_names == [] && identity.certificate.organizations == []';
   t.equal(compilePolicy(nobody).evaluate(anonymous, asked), true, 'every variable always exists');
   t.ok(compilePolicy('identity.claims.nothing == "x"').evaluate(ci, asked) instanceof Error, 'a claim that is not there is an error');
+  t.end();
+});
+
+/** Of one policy, in turn. */
+function decisions(policy: string, asked: readonly Partial<PolicyRequest>[]): string[] {
+  const rules = {
+    repository: [{ namespace: '', policy_default_allow: false, policies: [policy] }],
+    admin: [],
+    openToAll: false,
+    hasIdentities: true,
+  };
+  const authorizer = openAuthorizer(rules, () => undefined);
+  return asked.map((more) => authorizer.decide(ci, request('get-manifest', 'team', more)).outcome);
+}
+
+void t.test('what an expression depends on', (t) => {
+  const all = ['action', 'digest', 'ip', 'method', 'namespace', 'reference'];
+  for (const [expression, expected] of [
+    ['identity.id == "ci"', []],
+    ['request.action == "get-blob" && request . ip != ""', ['action', 'ip']],
+    ['request.reference.matches("^v") || request.digest != "" || request.method == "GET"', ['digest', 'method', 'reference']],
+    ['request["ip"] == ""', all],
+    ['[request].exists(r, r.ip == "")', all],
+    ['request // whose part follows\n.ip == ""', all],
+  ] as const) {
+    t.strictSame([...mentionedIn(expression)].toSorted(), expected, expression);
+  }
+  for (const [policy, right, wrong] of [
+    ['request.reference == "v1"', { reference: 'v1' }, { reference: 'v2' }],
+    ['request.digest == "a"', { digest: 'a' }, { digest: 'b' }],
+    ['request.ip == "192.0.2.1"', { ip: '192.0.2.1' }, { ip: '192.0.2.2' }],
+    ['request.method == "HEAD"', { method: 'HEAD' }, { method: 'GET' }],
+    ['request.namespace == "team"', { namespace: 'team' }, { namespace: 'teams' }],
+    ['request.action == "get-blob"', { action: 'get-blob' }, { action: 'get-manifest' }],
+  ] as const) {
+    t.strictSame(decisions(policy, [right, wrong, right]), ['allowed', 'denied', 'allowed'], `what is remembered for ${policy}`);
+  }
+  const claim = 'identity.claims.nothing == "x"';
+  t.strictSame(
+    decisions(claim, [{ reference: undefined }, {}, { reference: undefined }]),
+    ['unsure', 'denied', 'unsure'],
+    'what is not known yet',
+  );
   t.end();
 });
 

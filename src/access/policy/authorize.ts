@@ -55,6 +55,7 @@ const mostRemembered = 2_000;
 export function openAuthorizer(rules: AccessRules, onError: OnPolicyError): Authorizer {
   const namespaces = new Map(rules.repository.map((entry, index) => [entry.namespace, compileRules(entry, `repository[${index}]`)]));
   const admin: CompiledRules = { path: 'access.admin', defaultAllow: false, policies: rules.admin.map(compilePolicy) };
+  const mentioned = new Set([admin, ...namespaces.values()].flatMap(({ policies }) => policies.flatMap((policy) => [...policy.mentions])));
   const decideAfresh = (identity: Identity, request: PolicyRequest): Decision => {
     if (request.action === 'admin') return evaluate(admin, identity, request, onError);
     const found = request.namespace === undefined ? undefined : rulesFor(namespaces, request.namespace);
@@ -63,8 +64,7 @@ export function openAuthorizer(rules: AccessRules, onError: OnPolicyError): Auth
   const remembered = new WeakMap<Identity, Map<string, Decision>>();
   const decide: Authorizer['decide'] = (identity, request) => {
     if (namespaces.size === 0 && request.action !== 'admin') return uncovered(rules, identity);
-    const { action, method, ip, namespace, reference, digest } = request;
-    const key = `${action} ${method ?? '?'} ${ip} ${namespace ?? '?'} ${reference ?? '?'} ${digest ?? '?'}`;
+    const key = keyOf(request, mentioned);
     let answers = remembered.get(identity);
     if (answers === undefined || answers.size >= mostRemembered) remembered.set(identity, (answers = new Map()));
     let decision = answers.get(key);
@@ -80,6 +80,18 @@ export function openAuthorizer(rules: AccessRules, onError: OnPolicyError): Auth
       return all.find(({ outcome }) => outcome !== 'denied') ?? (all[0] as Decision);
     },
   };
+}
+
+/** hot: what no policy mentions makes no difference, so that one answer is for all tags of a repository; what is not known yet does. */
+function keyOf(request: PolicyRequest, mentioned: ReadonlySet<keyof PolicyRequest>): string {
+  const { action, namespace, reference, digest } = request;
+  let key = `${action} ${namespace ?? '?'} `;
+  if (reference === undefined) key += '?';
+  else if (mentioned.has('reference')) key += reference;
+  if (mentioned.has('digest')) key += ` ${digest ?? '?'}`;
+  if (mentioned.has('method')) key += ` ${request.method ?? '?'}`;
+  if (mentioned.has('ip')) key += ` ${request.ip}`;
+  return key;
 }
 
 function compileRules({ policy_default_allow: defaultAllow, policies }: NamespaceRules, path: string): CompiledRules {

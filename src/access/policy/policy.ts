@@ -32,6 +32,8 @@ export class PolicyFault extends Error {
 
 export interface Policy {
   readonly expression: string;
+  /** What it depends on besides the identity, or more than that. */
+  readonly mentions: ReadonlySet<keyof PolicyRequest>;
   /** What failed is an Error: a claim that this identity does not have, or something that is not known yet. */
   evaluate(identity: Identity, request: PolicyRequest): boolean | Error;
 }
@@ -58,14 +60,26 @@ export function compilePolicy(expression: string): Policy {
   const parsed = parsePolicy(expression);
   checkTypes(parsed);
   const evaluate = plan(environment, parsed);
+  const mentions = mentionedIn(expression);
   return {
     expression,
+    mentions,
     evaluate(identity, request) {
-      const result = evaluate({ identity: identityValue(identity), request: requestValue(request) });
+      const result = evaluate({ identity: identityValue(identity), request: requestValue(request, mentions) });
       if (typeof result === 'boolean') return result;
       return isCelError(result) ? result : new Error('the policy is neither true nor false');
     },
   };
+}
+
+const requestParts = ['action', 'namespace', 'reference', 'digest', 'ip', 'method'] as const satisfies (keyof PolicyRequest)[];
+
+/** All of them where it names the request other than by `request.part`. */
+export function mentionedIn(expression: string): Set<keyof PolicyRequest> {
+  const named = Array.from(expression.matchAll(/request(?:\s*\.\s*([a-z]+)\b)?/g), ([, part]) =>
+    requestParts.find((known) => known === part),
+  );
+  return new Set(named.includes(undefined) ? requestParts : named.filter((part) => part !== undefined));
 }
 
 function parsePolicy(expression: string): ReturnType<typeof parse> {
@@ -109,8 +123,13 @@ function identityValue(identity: Identity): CelMap {
   return value;
 }
 
-function requestValue(request: PolicyRequest): CelMap {
-  return celMap(new Map<string, CelInput>(Object.entries(request).filter(([, value]) => value !== undefined)));
+function requestValue(request: PolicyRequest, mentions: ReadonlySet<keyof PolicyRequest>): CelMap {
+  const values = new Map<string, CelInput>();
+  for (const part of mentions) {
+    const value = request[part];
+    if (value !== undefined) values.set(part, value);
+  }
+  return celMap(values);
 }
 
 /** JSON's values; a whole number is an int, as whoever writes `== 1` expects. */
