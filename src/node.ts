@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
 import { LiveAccess } from './access/live-access.js';
 import { openAccess } from './access/open-access.js';
+import { SharedKeys } from './access/workload/shared-keys.js';
 import { openAudit } from './audit/open-audit.js';
 import { enterCluster, openCluster } from './cluster/enter-cluster.js';
 import { startPresence, type Presence } from './cluster/leadership.js';
@@ -218,7 +219,9 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const limits = openLimits(config.limits, addressOf, metrics);
     const audit = await openAudit(config.audit, addressOf, metrics, (line, error) => log.error({ err: error }, line));
     closers.push(async () => audit?.close());
-    const open = (wanted: Config) => openAccess({ config: wanted, store, addressOf, warn, recorder: audit, attemptOf: limits.attemptOf });
+    const issuerKeys = new SharedKeys();
+    const kept = { store, addressOf, warn, recorder: audit, attemptOf: limits.attemptOf, issuerKeys };
+    const open = (wanted: Config) => openAccess({ config: wanted, ...kept });
     const access = new LiveAccess(await open(config), (error) => warn('what was replaced could not be closed', error));
     closers.push(() => access.close());
     const handler = createHandler({

@@ -27,6 +27,7 @@ import { openStoreKeys } from './token/store-keys.js';
 import type { TokenService } from './token/token-endpoint.js';
 import { openTokens, type Tokens } from './token/tokens.js';
 import type { Recorder } from './verdict.js';
+import type { SharedKeys } from './workload/shared-keys.js';
 import { watchFile } from './watched-file.js';
 
 export interface Access {
@@ -46,9 +47,10 @@ export interface AccessParts {
   readonly recorder?: Recorder | undefined;
   /** Refuses who fails too often. */
   readonly attemptOf?: AttemptOf | undefined;
+  readonly issuerKeys: SharedKeys;
 }
 
-export async function openAccess({ config, store, addressOf, warn, recorder, attemptOf }: AccessParts): Promise<Access> {
+export async function openAccess({ config, store, addressOf, warn, recorder, attemptOf, issuerKeys }: AccessParts): Promise<Access> {
   const { access, server, repository } = config;
   const { hasIdentities } = access;
   const { external } = access.token;
@@ -65,7 +67,7 @@ export async function openAccess({ config, store, addressOf, warn, recorder, att
     isTrustedProxy: addressesIn(server.trusted_proxies),
   };
   const { sources, waste, users } = openSources(config, () => passwords.forget(), warn, closers);
-  const foreign = await openForeignTokens(config, () => verifier.forget(), warn);
+  const foreign = await openForeignTokens(config, issuerKeys, () => verifier.forget(), warn);
   closers.push(() => foreign.close());
   let issued: Tokens | undefined;
   const verifier = rememberTokens((token) => (foreign.checkFor(token) ?? issued?.check ?? refuseToken)(token));

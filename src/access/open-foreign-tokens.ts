@@ -8,6 +8,7 @@ import type { Logins } from './password/logins.js';
 import { openExternalTokens } from './token/external-tokens.js';
 import { claimedIssuer } from './token/foreign-token.js';
 import type { TokenCheck } from './token/remember-tokens.js';
+import type { SharedKeys } from './workload/shared-keys.js';
 import { withWorkloads } from './workload/workload-logins.js';
 import { openWorkloads } from './workload/workloads.js';
 
@@ -22,6 +23,7 @@ export interface ForeignTokens {
 /** `onChange` is told when what was believed may be so no more. */
 export async function openForeignTokens(
   { oidc, access }: Config,
+  shared: SharedKeys,
   onChange: () => void,
   warn: (message: string, error: unknown) => void,
 ): Promise<ForeignTokens> {
@@ -29,7 +31,7 @@ export async function openForeignTokens(
     warn('the keys of access.token.external are not as they should be, so what was known goes on', error);
   const external = access.token.external === undefined ? undefined : await openExternalTokens(access.token.external, onChange, onError);
   if (oidc.length === 0) return { checkFor: () => external?.check, orWorkloads: (logins) => logins, close: () => external?.close() };
-  const workloads = openWorkloads(oidc, { onChange, warn });
+  const workloads = openWorkloads(oidc, { onChange, warn, shared });
   return {
     checkFor(token) {
       const issuer = claimedIssuer(token);

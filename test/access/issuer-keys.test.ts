@@ -16,7 +16,8 @@ import { rememberTokens } from '../../src/access/token/remember-tokens.js';
 import { claimPattern } from '../../src/access/workload/claim-pattern.js';
 import { openClaimRules } from '../../src/access/workload/claim-rules.js';
 import { fetchDocument } from '../../src/access/workload/fetch-document.js';
-import { openPublishedKeys } from '../../src/access/workload/issuer-keys.js';
+import { openPublishedKeys, type KeyEvents } from '../../src/access/workload/issuer-keys.js';
+import { SharedKeys } from '../../src/access/workload/shared-keys.js';
 import { openWorkloads, type WorkloadIssuer } from '../../src/access/workload/workloads.js';
 import { ConfigurationError, loadConfig } from '../../src/config/config.js';
 import { RegistryError } from '../../src/oci/errors.js';
@@ -129,6 +130,32 @@ void t.test('an issuer that is slow', async (t) => {
   answer.give?.([two]);
   t.strictSame(await Promise.all(waiting), ['found', 'found']);
   keys.close();
+});
+
+void t.test('keys that two configurations share', (t) => {
+  const shared = new SharedKeys();
+  const events: string[] = [];
+  let closed = 0;
+  const told: KeyEvents[] = [];
+  const make = (all: KeyEvents) => {
+    told.push(all);
+    return { find: () => Promise.reject(new Error('never asked')), close: () => void closed++ };
+  };
+  const listen = (name: string) => ({ onChange: () => events.push(name), onError: () => events.push(`${name} failed`) });
+  const before = shared.open('x', listen('before'), make);
+  const after = shared.open('x', listen('after'), make);
+  t.equal(told.length, 1, 'opened once');
+  told[0]?.onChange();
+  told[0]?.onError(new Error('away'));
+  t.strictSame(events.splice(0), ['before', 'after', 'before failed'], 'both hear of changes, and a failure is told once');
+  before.close();
+  told[0]?.onChange();
+  t.strictSame([events, closed], [['after'], 0]);
+  after.close();
+  t.equal(closed, 1, 'the last one ends them');
+  shared.open('x', listen('later'), make).close();
+  t.strictSame([told.length, closed], [2, 2], 'and who comes later has new ones');
+  t.end();
 });
 
 const set = (...keys: readonly unknown[]) => JSON.stringify({ keys });
@@ -314,6 +341,7 @@ void t.test('discovery', async (t) => {
     const workloads = openWorkloads([settings], {
       onChange: () => undefined,
       warn: (_message, error) => told.push((error as Error).message),
+      shared: new SharedKeys(),
     });
     const header = Buffer.from('{"alg":"RS256","kid":"one"}').toString('base64url');
     await workloads.check(`${url}/realms/a`, `${header}.e30.AAAA`).catch((error: unknown) => told.push((error as Error).name));
@@ -338,7 +366,7 @@ void t.test('two issuers of one address', async (t) => {
   const settings = [first, second].map(({ url, jwksPath }, index) =>
     issuerOf({ name: `cluster-${index}`, issuer, jwks_uri: url + jwksPath }),
   );
-  const workloads = openWorkloads(settings, { onChange: () => undefined, warn: () => undefined });
+  const workloads = openWorkloads(settings, { onChange: () => undefined, warn: () => undefined, shared: new SharedKeys() });
   t.teardown(() => workloads.close());
   const idOf = async (from: TestIssuer) =>
     (await workloads.check(issuer, await from.sign(kubernetesClaims('a', 'b', { iss: issuer })))).authenticated.identity.id;

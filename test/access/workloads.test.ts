@@ -7,7 +7,8 @@ import { rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { JWTPayload } from 'jose';
 import t, { type Test } from 'tap';
-import { errorCode, jsonOf, type Answer, type HttpClient } from '../support/http-client.js';
+import { startConfigured } from '../support/configured-node.js';
+import { errorCode, HttpClient, jsonOf, type Answer } from '../support/http-client.js';
 import { TestIssuer } from '../support/issuer.js';
 import { temporaryDirectory } from '../support/registry.js';
 import { digestOf, engines, startWireNode, stopWireNode, until, type Engine, type WireNode } from '../support/wire-suite.js';
@@ -107,6 +108,29 @@ for (const engine of engines) {
     });
   });
 }
+
+void t.test('a configuration that is read again while the issuer is away', { buffered: true }, async (t) => {
+  const issuer = await TestIssuer.start();
+  const settings = (claims: object, more: readonly object[] = []) => ({
+    access: { token: { secret: 'secret-of-the-tokens-91c2' } },
+    oidc: [{ name: 'jobs', issuer: issuer.url, audience, rules: [{ claims }] }, ...more],
+  });
+  const node = await startConfigured(t, 'uws', settings({ repository: 'org/*' }));
+  const client = new HttpClient(node.port);
+  t.teardown(() => client.close());
+  const token = await issuer.sign(githubClaims());
+  const other = await issuer.sign(githubClaims({ repository: 'other/app' }));
+  const statuses = async () => {
+    const asked = [token, other].map(async (one) => (await client.send('GET', '/v2/', { headers: bearer(one) })).status);
+    return Promise.all(asked);
+  };
+  t.strictSame(await statuses(), [200, 401]);
+  await issuer.stop();
+  t.equal(await node.reload(settings({ repository: 'other/*' })), 'taken');
+  t.strictSame(await statuses(), [401, 200], 'its keys are still known, and the new rule holds');
+  t.equal(await node.reload(settings({ repository: 'org/*' }, [{ name: 'jobs' }])), 'refused');
+  t.strictSame(await statuses(), [401, 200], 'what is wrong changes nothing');
+});
 
 /** As the password of any name, and as it is. */
 function ways(token: string) {

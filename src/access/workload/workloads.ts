@@ -10,6 +10,7 @@ import { parseKeySet } from '../token/key-set.js';
 import type { CheckedToken, TokenCheck } from '../token/remember-tokens.js';
 import { openClaimRules } from './claim-rules.js';
 import { fetchDocument } from './fetch-document.js';
+import type { SharedKeys } from './shared-keys.js';
 import { openFileKeys, openPublishedKeys, type IssuerKeys, type KeyEvents } from './issuer-keys.js';
 
 export type WorkloadIssuer = Config['oidc'][number];
@@ -24,18 +25,19 @@ export interface Workloads {
 export interface WorkloadEvents {
   readonly onChange: () => void;
   readonly warn: (message: string, error: unknown) => void;
+  readonly shared: SharedKeys;
 }
 
 /** Several may have one issuer's address: clusters of machines of one's own all call themselves `kubernetes.default.svc`. */
 export function openWorkloads(
   issuers: readonly WorkloadIssuer[],
-  { onChange, warn }: WorkloadEvents,
+  { onChange, warn, shared }: WorkloadEvents,
   now: () => number = Date.now,
 ): Workloads {
   const opened = issuers.map((settings) => {
     const onError = (error: unknown): void =>
       warn(`the keys of ${settings.name} (oidc) cannot be had, so its new tokens cannot be checked when the old keys do not do`, error);
-    const keys = openKeys(settings, { onChange, onError }, now);
+    const keys = openKeys(settings, { onChange, onError }, shared, now);
     return { issuer: settings.issuer, check: checkOf(settings, keys, now), close: () => keys.close() };
   });
   return {
@@ -69,10 +71,11 @@ function checkOf(settings: WorkloadIssuer, { find: keys }: IssuerKeys, now: () =
   };
 }
 
-function openKeys(settings: WorkloadIssuer, events: KeyEvents, now: () => number): IssuerKeys {
-  const { jwks_file: file } = settings;
+function openKeys(settings: WorkloadIssuer, events: KeyEvents, shared: SharedKeys, now: () => number): IssuerKeys {
+  const { issuer, jwks_uri: uri, jwks_file: file, ca_file: caFile, bearer_token_file: bearerTokenFile } = settings;
   if (file !== undefined) return openFileKeys(file, events);
-  return openPublishedKeys((signal) => loadKeys(settings, signal), events, now);
+  const place = JSON.stringify([issuer, uri, caFile, bearerTokenFile]);
+  return shared.open(place, events, (all) => openPublishedKeys((signal) => loadKeys(settings, signal), all, now));
 }
 
 /** OpenID Connect Discovery 1.0, 4. What is to be shown to the server goes to the configured addresses only. */
