@@ -16,6 +16,7 @@ import { openFileKeys } from './token/file-keys.js';
 import { openForeignTokens } from './open-foreign-tokens.js';
 import { openGate, type Gate } from './gate.js';
 import { makeIdentity } from './identity.js';
+import { openLdapUsers } from './ldap/ldap-users.js';
 import { openLocalUsers, parseHtpasswd, type LocalUser } from './password/local-users.js';
 import { openLogins, type AttemptOf } from './password/logins.js';
 import { openPasswords } from './password/passwords.js';
@@ -107,9 +108,9 @@ export async function openAccess({ config, store, addressOf, warn, recorder, att
 
 const refuseToken = () => Promise.reject(new InvalidCredentials('bearer', 'no tokens are issued here'));
 
-export function authorizerFor({ access, repository }: Config, onError: OnPolicyError, isExternal = false): Authorizer {
+export function authorizerFor({ access, repository, ldap }: Config, onError: OnPolicyError, isExternal = false): Authorizer {
   const { admin, anonymous: openToAll, hasIdentities } = access;
-  return openAuthorizer({ repository, admin, openToAll, hasIdentities, isExternal }, onError);
+  return openAuthorizer({ repository, groups: ldap?.groups ?? [], admin, openToAll, hasIdentities, isExternal }, onError);
 }
 
 /** Everybody with a password that is kept here; a configured identity goes before one of the file with the same name. */
@@ -150,7 +151,15 @@ function openSources(
     lists.push(() => htpasswd.current);
     sources.push(openLocalUsers('htpasswd', () => htpasswd.current, verify));
   }
-  return { sources, waste: () => verify('nobody', hashOfNobody), users: () => lists.flatMap((list) => [...list().values()]) };
+  const waste = () => verify('nobody', hashOfNobody);
+  const users = (): LocalUser[] => lists.flatMap((list) => [...list().values()]);
+  if (config.ldap !== undefined) {
+    const isTaken = (name: string): boolean => users().some(({ id, username }) => id === name || username === name);
+    const ldap = openLdapUsers({ settings: config.ldap, isTaken, waste, warn });
+    closers.push(() => ldap.close());
+    sources.push(ldap);
+  }
+  return { sources, waste, users };
 }
 
 /** Costs what our own hashes cost; no password has it. */

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { access, externalUrl, identities, policies } from './access-schema.js';
 import { audit } from './audit-schema.js';
 import { workloadIssuers } from './foreign-token-schema.js';
+import { ldap } from './ldap-schema.js';
 import { limits } from './limits-schema.js';
 import { tls } from './tls-schema.js';
 import {
@@ -168,6 +169,7 @@ export const schema = z.strictObject({
   access,
   identity: identities,
   oidc: workloadIssuers,
+  ldap,
   repository: policies,
   audit,
   limits,

@@ -3,6 +3,7 @@
 
 import type { Action } from '../access/actions.js';
 import { anybody, type Caller } from '../access/caller.js';
+import { DirectoryAway } from '../access/ldap/directory-away.js';
 import { postExplain } from '../access/policy/explain.js';
 import type { LiveAccess } from '../access/live-access.js';
 import type { Access } from '../access/open-access.js';
@@ -185,9 +186,9 @@ function errorReply(registry: Registry, request: Request, error: unknown): Reply
   const json: Headers = { 'Content-Type': 'application/json' };
   if (error instanceof RegistryError) {
     if (error.rule !== undefined) registry.onRefusal?.(request, error.rule);
-    // That the database or an issuer is away is told once, not by each request that needed it.
-    if (error.status >= 500 && !(error.cause instanceof DatabaseAway || error.cause instanceof IssuerAway))
-      registry.onFailure(error, request);
+    // That the database, an issuer or the directory of users is away is told once, not by each request that needed it.
+    const isTold = [DatabaseAway, IssuerAway, DirectoryAway].some((kind) => error.cause instanceof kind);
+    if (error.status >= 500 && !isTold) registry.onFailure(error, request);
     // With it an operator finds the line in the log that has the cause.
     const detail = error.detail ?? (error.status >= 500 ? { requestId: request.id } : undefined);
     return { status: error.status, headers: { ...json, ...error.headers }, body: errorBody(error.code, error.message, detail) };

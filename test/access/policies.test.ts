@@ -8,6 +8,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import type { Action } from '../../src/access/actions.js';
 import { openAuthorizer, type NamespaceRules } from '../../src/access/policy/authorize.js';
+import type { GroupGrant } from '../../src/access/policy/group-grants.js';
 import { anonymous, makeIdentity, type Identity } from '../../src/access/identity.js';
 import { parseHtpasswd } from '../../src/access/password/local-users.js';
 import { openPasswords } from '../../src/access/password/passwords.js';
@@ -128,12 +129,13 @@ void t.test('expressions that cannot work', (t) => {
 
 interface RuleSettings {
   readonly repository?: readonly NamespaceRules[];
+  readonly groups?: readonly GroupGrant[];
   readonly openToAll?: boolean;
   readonly hasIdentities?: boolean;
 }
 
-function rulesOf({ repository = [], openToAll = false, hasIdentities = true }: RuleSettings, errors: string[] = []) {
-  const rules = { repository, admin: ['"admin" in identity.groups'], openToAll, hasIdentities };
+function rulesOf({ repository = [], groups = [], openToAll = false, hasIdentities = true }: RuleSettings, errors: string[] = []) {
+  const rules = { repository, groups, admin: ['"admin" in identity.groups'], openToAll, hasIdentities };
   return openAuthorizer(rules, (error, rule) => errors.push(`${rule}: ${error.message}`));
 }
 

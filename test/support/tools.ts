@@ -49,6 +49,7 @@ const debianPackages = {
   haproxy: 'haproxy',
   nginx: 'nginx-light',
   pgbouncer: 'pgbouncer',
+  slapd: 'slapd',
   'systemd-analyze': 'systemd',
   wrk: 'wrk',
 } as const;

@@ -8,6 +8,10 @@ export interface Login {
   readonly identity: Identity;
   /** Changes when what was proved no longer holds, such as with another password. */
   readonly stamp: string;
+  /** The name that `find` is asked for later; without it the identity's. */
+  readonly findBy?: string;
+  /** How long the password need not be asked about again, where that is not as long as for our own. */
+  readonly rememberMs?: number;
 }
 
 export interface PasswordSource {

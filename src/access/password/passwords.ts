@@ -38,7 +38,7 @@ const longestPassword = 4_096;
 export function openPasswords(sources: readonly PasswordSource[], waste: () => Promise<unknown>, now: () => number = Date.now): Passwords {
   // Never the password itself: what is left in memory is of use to this process only.
   const key = randomBytes(32);
-  const remembered = new Map<string, { readonly login: Promise<SourcedLogin | Refusal>; readonly until: number }>();
+  const remembered = new Map<string, { readonly login: Promise<SourcedLogin | Refusal>; until: number }>();
   const ask = async (username: string, password: string): Promise<SourcedLogin | Refusal> => {
     for (const source of sources) {
       const login = await source.logIn(username, password);
@@ -57,7 +57,7 @@ export function openPasswords(sources: readonly PasswordSource[], waste: () => P
       attempt?.begin();
       const login = ask(username, password);
       // Also while it is being checked: a client that opens six connections has its password hashed once.
-      const entry = { login, until: now() + rememberMs };
+      const entry = { login, until: Infinity };
       remembered.delete(name);
       remembered.set(name, entry);
       if (remembered.size > mostRemembered) remembered.delete(remembered.keys().next().value ?? '');
@@ -66,7 +66,8 @@ export function openPasswords(sources: readonly PasswordSource[], waste: () => P
         const result = await login;
         const succeeded = typeof result !== 'string';
         attempt?.end(succeeded);
-        if (!succeeded) drop();
+        if (succeeded) entry.until = now() + (result.rememberMs ?? rememberMs);
+        else drop();
         return result;
       } catch (error) {
         drop();

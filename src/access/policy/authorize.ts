@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Who may do what: the policies of the namespace that a repository lies in, and what holds where there are none. */
+import type { Action } from '../actions.js';
 import { isAnonymous, type Identity } from '../identity.js';
+import { compileGrants, type GroupGrant } from './group-grants.js';
 import { compilePolicy, type Policy, type PolicyRequest } from './policy.js';
 
 /** As it is configured (`repository`). */
@@ -16,6 +18,8 @@ export interface NamespaceRules {
 
 export interface AccessRules {
   readonly repository: readonly NamespaceRules[];
+  /** They allow what no policy needs to: a namespace's policies that deny (`policy_default_allow: true`) are not asked less for it. */
+  readonly groups: readonly GroupGrant[];
   /** The first that is true allows. */
   readonly admin: readonly string[];
   /** What no policy covers is for everybody. */
@@ -56,14 +60,21 @@ export function openAuthorizer(rules: AccessRules, onError: OnPolicyError): Auth
   const namespaces = new Map(rules.repository.map((entry, index) => [entry.namespace, compileRules(entry, `repository[${index}]`)]));
   const admin: CompiledRules = { path: 'access.admin', defaultAllow: false, policies: rules.admin.map(compilePolicy) };
   const mentioned = new Set([admin, ...namespaces.values()].flatMap(({ policies }) => policies.flatMap((policy) => [...policy.mentions])));
+  const grants = compileGrants(rules.groups);
+  const granted = (identity: Identity, action: Action, repository: string | undefined): Decision | undefined => {
+    const rule = grants.find(identity.groups, action, repository);
+    return rule === undefined ? undefined : { outcome: 'allowed', rule };
+  };
   const decideAfresh = (identity: Identity, request: PolicyRequest): Decision => {
     if (request.action === 'admin') return evaluate(admin, identity, request, onError);
     const found = request.namespace === undefined ? undefined : rulesFor(namespaces, request.namespace);
+    const grant = found?.defaultAllow === true ? undefined : granted(identity, request.action, request.namespace);
+    if (grant !== undefined) return grant;
     return found === undefined ? uncovered(rules, identity) : evaluate(found, identity, request, onError);
   };
   const remembered = new WeakMap<Identity, Map<string, Decision>>();
   const decide: Authorizer['decide'] = (identity, request) => {
-    if (namespaces.size === 0 && request.action !== 'admin') return uncovered(rules, identity);
+    if (namespaces.size === 0 && rules.groups.length === 0 && request.action !== 'admin') return uncovered(rules, identity);
     const key = keyOf(request, mentioned);
     let answers = remembered.get(identity);
     if (answers === undefined || answers.size >= mostRemembered) remembered.set(identity, (answers = new Map()));
@@ -76,7 +87,8 @@ export function openAuthorizer(rules: AccessRules, onError: OnPolicyError): Auth
     decideAnywhere(identity, asked) {
       const request: PolicyRequest = { ...asked, namespace: undefined, reference: '', digest: '' };
       const decisions = [...namespaces.values()].map((entry) => evaluate(entry, identity, request, onError));
-      const all = [...decisions, uncovered(rules, identity)];
+      const grant = granted(identity, asked.action, undefined);
+      const all = [...(grant === undefined ? [] : [grant]), ...decisions, uncovered(rules, identity)];
       return all.find(({ outcome }) => outcome !== 'denied') ?? (all[0] as Decision);
     },
   };
@@ -134,9 +146,10 @@ function evaluate(
   );
 }
 
-function uncovered({ isExternal, openToAll, hasIdentities, repository }: AccessRules, identity: Identity): Decision {
+function uncovered({ isExternal, openToAll, hasIdentities, repository, groups }: AccessRules, identity: Identity): Decision {
   if (isExternal === true) return { outcome: 'allowed', rule: 'access.token.external' };
   if (openToAll) return { outcome: 'allowed', rule: 'access.anonymous' };
+  if (repository.length === 0 && groups.length > 0) return { outcome: 'denied', rule: 'ldap.groups: none allows it' };
   if (repository.length > 0) return { outcome: 'denied', rule: 'repository: no namespace covers it' };
   if (!hasIdentities) return { outcome: 'allowed', rule: 'no identities and no policies are configured' };
   if (isAnonymous(identity)) return { outcome: 'denied', rule: 'access.anonymous: false' };

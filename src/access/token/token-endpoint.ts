@@ -115,7 +115,7 @@ async function tokenReply(
       ? {
           refresh_token: await service.tokens.issueRefresh({
             id: identity.id,
-            username: identity.username,
+            username: login.findBy ?? identity.username,
             source: login.source,
             stamp: login.stamp,
           }),
