@@ -8,6 +8,7 @@ import { keepPlaces, refuseUnsafe, type Config } from './config.js';
 const live: readonly string[] = [
   'access',
   'identity',
+  'ldap',
   'oidc',
   'repository',
   'server.tls',

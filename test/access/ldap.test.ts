@@ -39,7 +39,8 @@ for (const engine of engines) {
     });
     t.teardown(() => stopWireNode(node));
     await t.test('who may log in', (t) => logins(t, node));
-    await t.test('what is written into a name changes no filter', (t) => injection(t, node));
+    // Which is the same behind both engines, and each wrong name costs a hash.
+    if (engine === 'uws') await t.test('what is written into a name changes no filter', (t) => injection(t, node));
     await t.test('groups, and what they may do', (t) => groups(t, node));
     await t.test('refresh tokens', (t) => refresh(t, node, directory));
     await t.test('a directory that is away', (t) => away(t, node, directory));
@@ -95,14 +96,16 @@ async function logins(t: Test, { client, log }: WireNode): Promise<void> {
     ['twins@example.org', directoryPasswords.twin1, 401],
     ['twin1', directoryPasswords.twin1, 200],
   ] as const) {
-    const both = [await ping(client, name, password), await token(client, name, password)];
-    t.strictSame(
-      both.map((answer) => answer.status),
-      [status, status],
-      `${name} with ${JSON.stringify(password)}`,
-    );
-    if (status === 401) t.equal(errorCode(both[0] as Answer), 'UNAUTHORIZED');
+    const answer = await ping(client, name, password);
+    t.equal(answer.status, status, `${name} with ${JSON.stringify(password)}`);
+    if (status === 401) t.equal(errorCode(answer), 'UNAUTHORIZED');
   }
+  for (const [name, password] of [
+    ['alice', 'wrong'],
+    ['alice', ''],
+    ['nobody', 'wrong'],
+  ] as const)
+    t.equal((await token(client, name, password)).status, 401, `/token: ${name} with ${JSON.stringify(password)}`);
   for (const name of ['alice', 'ALICE', 'alice@example.org']) {
     const claims = claimsOf(await token(client, name, directoryPasswords.alice));
     t.match(

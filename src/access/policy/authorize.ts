@@ -19,7 +19,7 @@ export interface NamespaceRules {
 export interface AccessRules {
   readonly repository: readonly NamespaceRules[];
   /** They allow what no policy needs to: a namespace's policies that deny (`policy_default_allow: true`) are not asked less for it. */
-  readonly groups: readonly GroupGrant[];
+  readonly groups?: readonly GroupGrant[];
   /** The first that is true allows. */
   readonly admin: readonly string[];
   /** What no policy covers is for everybody. */
@@ -60,7 +60,7 @@ export function openAuthorizer(rules: AccessRules, onError: OnPolicyError): Auth
   const namespaces = new Map(rules.repository.map((entry, index) => [entry.namespace, compileRules(entry, `repository[${index}]`)]));
   const admin: CompiledRules = { path: 'access.admin', defaultAllow: false, policies: rules.admin.map(compilePolicy) };
   const mentioned = new Set([admin, ...namespaces.values()].flatMap(({ policies }) => policies.flatMap((policy) => [...policy.mentions])));
-  const grants = compileGrants(rules.groups);
+  const grants = compileGrants(rules.groups ?? []);
   const granted = (identity: Identity, action: Action, repository: string | undefined): Decision | undefined => {
     const rule = grants.find(identity.groups, action, repository);
     return rule === undefined ? undefined : { outcome: 'allowed', rule };
@@ -74,7 +74,7 @@ export function openAuthorizer(rules: AccessRules, onError: OnPolicyError): Auth
   };
   const remembered = new WeakMap<Identity, Map<string, Decision>>();
   const decide: Authorizer['decide'] = (identity, request) => {
-    if (namespaces.size === 0 && rules.groups.length === 0 && request.action !== 'admin') return uncovered(rules, identity);
+    if (namespaces.size === 0 && !grants.any && request.action !== 'admin') return uncovered(rules, identity);
     const key = keyOf(request, mentioned);
     let answers = remembered.get(identity);
     if (answers === undefined || answers.size >= mostRemembered) remembered.set(identity, (answers = new Map()));
@@ -146,7 +146,7 @@ function evaluate(
   );
 }
 
-function uncovered({ isExternal, openToAll, hasIdentities, repository, groups }: AccessRules, identity: Identity): Decision {
+function uncovered({ isExternal, openToAll, hasIdentities, repository, groups = [] }: AccessRules, identity: Identity): Decision {
   if (isExternal === true) return { outcome: 'allowed', rule: 'access.token.external' };
   if (openToAll) return { outcome: 'allowed', rule: 'access.anonymous' };
   if (repository.length === 0 && groups.length > 0) return { outcome: 'denied', rule: 'ldap.groups: none allows it' };

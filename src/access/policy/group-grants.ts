@@ -14,6 +14,7 @@ export interface GroupGrant {
 }
 
 export interface GroupGrants {
+  readonly any: boolean;
   /** The first that allows it to one of the groups, in words of the configuration; without a repository, whether there may be one. */
   find(groups: readonly string[], action: Action, repository: string | undefined): string | undefined;
 }
@@ -26,6 +27,7 @@ export function compileGrants(grants: readonly GroupGrant[]): GroupGrants {
     rule: `ldap.groups[${index}]: ${group} may ${actions.join(', ')} in ${repositories.join(', ')}`,
   }));
   return {
+    any: compiled.length > 0,
     find(groups, action, repository) {
       const names = [action, wordFor(action)];
       return compiled.find(
