@@ -4,9 +4,9 @@
 /** Every endpoint, asked by everybody: what each of them is answered, on both engines. */
 import type { Test } from 'tap';
 import { endpoints } from '../../src/http/routes.js';
-import { errorCode, type Answer, type Exchange } from '../support/http-client.js';
+import { errorCode, jsonOf, type Answer, type Exchange } from '../support/http-client.js';
 import { bytesOf, digestOf, imageOf, locationOf, onBothEngines, types, type WireNode } from '../support/wire-suite.js';
-import { basic, passwords, settings } from './people.js';
+import { basic, bearer, secretsOf, settings } from './people.js';
 
 const callers = ['anonymous', 'wrong', 'reader', 'writer', 'stranger', 'admin'] as const;
 type Who = (typeof callers)[number];
@@ -185,8 +185,8 @@ onBothEngines(await settings(), async (t, node) => {
   await t.test('mounts', (t) => mounts(t, node));
   await t.test('uploads belong to whoever began them', (t) => sessions(t, node));
   await t.test('tags', (t) => tags(t, node));
-  await t.test('no password is in the log', (t) => {
-    for (const password of Object.values(passwords)) t.notMatch(node.log(), password);
+  await t.test('no password and no token is in the log', (t) => {
+    for (const secret of secretsOf()) t.notMatch(node.log(), secret);
     t.end();
   });
 });
@@ -221,32 +221,104 @@ async function everyCaller(t: Test, node: WireNode): Promise<void> {
 /** Status, headers and body, without what differs from one request to the next. */
 function faceOf({ status, headers, body }: Answer, ...names: readonly string[]): unknown {
   const { date: _date, 'x-request-id': _id, ...rest } = headers;
-  const neutral = (text: string): string => names.reduce((changed, name) => changed.replaceAll(name, '*'), text);
+  const neutral = (text: string): string =>
+    names.reduce((changed, name) => changed.replaceAll(name, '*'), text).replaceAll(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, '<id>');
   return [status, neutral(JSON.stringify(rest)), neutral(body.toString())];
 }
 
-async function noOracle(t: Test, node: WireNode): Promise<void> {
+const nowhere = '00000000-0000-4000-8000-000000000000';
+
+/** What there is, and what there is not, to be asked for alike. */
+async function pairs(node: WireNode): Promise<readonly (readonly [method: string, there: string, not: string, body?: string])[]> {
   const missing = digestOf('nobody has this');
-  for (const who of ['anonymous', 'stranger'] as const) {
-    for (const [method, there, not] of [
-      ['GET', `/v2/team/app/manifests/v1`, `/v2/team/none/manifests/v1`],
-      ['GET', `/v2/team/app/manifests/v1`, `/v2/team/app/manifests/v2`],
-      ['HEAD', `/v2/team/app/manifests/v1`, `/v2/team/app/manifests/v2`],
-      ['GET', `/v2/team/app/blobs/${layerDigest}`, `/v2/team/app/blobs/${missing}`],
-      ['HEAD', `/v2/team/app/blobs/${layerDigest}`, `/v2/team/none/blobs/${missing}`],
-      ['DELETE', `/v2/team/app/blobs/${layerDigest}`, `/v2/team/app/blobs/${missing}`],
-      ['DELETE', `/v2/team/app/manifests/v1`, `/v2/team/app/manifests/v2`],
-      ['GET', `/v2/team/app/tags/list`, `/v2/team/none/tags/list`],
-      ['GET', `/v2/team/app/referrers/${imageDigest}`, `/v2/team/app/referrers/${missing}`],
-    ] as const) {
-      const [one, two] = [
-        await node.client.send(method, there, { headers: credentials[who] }),
-        await node.client.send(method, not, { headers: credentials[who] }),
-      ];
+  const began = await session(node, 'writer');
+  const invented = began.replace(/[^/]+$/, nowhere);
+  const history = '/api/v1/repositories/team/app';
+  return [
+    ['GET', `/v2/team/app/manifests/v1`, `/v2/team/none/manifests/v1`],
+    ['GET', `/v2/team/app/manifests/v1`, `/v2/team/app/manifests/v2`],
+    ['GET', `/v2/team/app/manifests/${imageDigest}`, `/v2/team/app/manifests/${missing}`],
+    ['HEAD', `/v2/team/app/manifests/v1`, `/v2/team/app/manifests/v2`],
+    ['HEAD', `/v2/team/app/manifests/v1`, `/v2/team/none/manifests/v1`],
+    ['GET', `/v2/team/app/blobs/${layerDigest}`, `/v2/team/app/blobs/${missing}`],
+    ['HEAD', `/v2/team/app/blobs/${layerDigest}`, `/v2/team/none/blobs/${missing}`],
+    ['DELETE', `/v2/team/app/blobs/${layerDigest}`, `/v2/team/app/blobs/${missing}`],
+    ['DELETE', `/v2/team/app/manifests/v1`, `/v2/team/app/manifests/v2`],
+    ['DELETE', `/v2/team/app/manifests/${imageDigest}`, `/v2/team/none/manifests/${imageDigest}`],
+    ['PUT', `/v2/team/app/manifests/v1`, `/v2/team/none/manifests/v1`, image],
+    ['PUT', `/v2/team/app/manifests/v1`, `/v2/team/app/manifests/v2`, 'not a manifest'],
+    ['GET', `/v2/team/app/tags/list`, `/v2/team/none/tags/list`],
+    ['GET', `/v2/team/app/referrers/${imageDigest}`, `/v2/team/app/referrers/${missing}`],
+    ['GET', `/v2/team/app/referrers/${imageDigest}`, `/v2/team/none/referrers/${imageDigest}`],
+    ['POST', `/v2/team/app/blobs/uploads/`, `/v2/team/none/blobs/uploads/`, ''],
+    ['POST', `/v2/team/app/blobs/uploads/?mount=${layerDigest}`, `/v2/team/app/blobs/uploads/?mount=${missing}`, ''],
+    ['GET', began, invented],
+    ['PATCH', began, invented, 'x'],
+    ['PUT', `${began}?digest=${digestOf('x')}`, `${invented}?digest=${digestOf('x')}`, 'x'],
+    ['DELETE', began, invented],
+    ['GET', `${history}/tags/v1/history`, `${history}/tags/v2/history`],
+    ['POST', `${history}/tags/v1/restore`, `${history}/tags/v2/restore`, JSON.stringify({ to: imageDigest })],
+    ['POST', `${history}/manifests/${imageDigest}/restore`, `${history}/manifests/${missing}/restore`, ''],
+  ];
+}
+
+async function noOracle(t: Test, node: WireNode): Promise<void> {
+  const elsewhere = await tokenFor(node, 'writer', 'repository:public/app:pull,push,delete');
+  const here = await tokenFor(node, 'reader', 'repository:team/app:pull');
+  const asked = await pairs(node);
+  for (const [who, headers] of [
+    ['anonymous', {}],
+    ['wrong', credentials.wrong],
+    ['stranger', credentials.stranger],
+    ['a token for elsewhere', elsewhere],
+    ['a token of nobody', await tokenFor(node, undefined, 'repository:public/app:pull')],
+  ] as const) {
+    for (const [method, there, not, body] of asked) {
+      const ask = (path: string) => node.client.send(method, path, { headers, ...(body === undefined ? {} : { body }) });
+      const [one, two] = [await ask(there), await ask(not)];
       t.strictSame(faceOf(one, 'team/app'), faceOf(two, 'team/none', 'team/app'), `${who}: ${method} ${there} and ${not}`);
-      t.ok(one.status === 401 || one.status === 403);
+      t.ok(one.status === 401 || one.status === 403, `${who} is refused: ${one.status}`);
     }
   }
+  for (const [who, headers] of [
+    ['reader', credentials.reader],
+    ['a token to pull', here],
+  ] as const) {
+    for (const [method, there, not, body] of asked.filter((pair) => pair[0] !== 'GET' && pair[0] !== 'HEAD')) {
+      const ask = (path: string) => node.client.send(method, path, { headers, ...(body === undefined ? {} : { body }) });
+      t.strictSame(
+        faceOf(await ask(there), 'team/app'),
+        faceOf(await ask(not), 'team/none', 'team/app'),
+        `${who}: ${method} ${there} and ${not}`,
+      );
+    }
+  }
+  const began = await session(node, 'writer');
+  for (const [method, query, body] of [
+    ['GET', ''],
+    ['PATCH', '', 'x'],
+    ['PUT', `?digest=${digestOf('x')}`, 'x'],
+    ['DELETE', ''],
+  ] as const) {
+    const ask = (path: string) =>
+      node.client.send(method, path + query, { headers: credentials.admin, ...(body === undefined ? {} : { body }) });
+    const [other, none] = [await ask(began), await ask(began.replace(/[^/]+$/, nowhere))];
+    t.strictSame(faceOf(other), faceOf(none), `${method}: another identity's upload is as one that never was`);
+    t.equal(other.status, 404);
+  }
+  const mount = (digest: string, from: string) =>
+    node.client.send('POST', `/v2/other/app/blobs/uploads/?mount=${digest}&from=${from}`, { headers: credentials.stranger, body: '' });
+  const secret = await pushAs(node, 'team/app', 'what the stranger may not mount');
+  const faces = [await mount(secret, 'team/app'), await mount(digestOf('no such blob'), 'team/app'), await mount(secret, 'team/none')];
+  t.equal(faces[0]?.status, 202);
+  t.strictSame(faceOf(faces[0] as Answer), faceOf(faces[1] as Answer), 'a mount does not tell what the source has');
+  t.strictSame(faceOf(faces[0] as Answer), faceOf(faces[2] as Answer), 'nor whether there is one');
+}
+
+async function tokenFor(node: WireNode, who: Who | undefined, scope: string): Promise<Record<string, string>> {
+  const headers = who === undefined ? {} : credentials[who];
+  const answer = await send(node, 'GET', `/token?service=ha-registry&scope=${scope}`, { headers }, 200);
+  return bearer(jsonOf<{ readonly token: string }>(answer).token);
 }
 
 async function lists(t: Test, node: WireNode): Promise<void> {

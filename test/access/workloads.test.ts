@@ -12,7 +12,7 @@ import { errorCode, HttpClient, jsonOf, type Answer } from '../support/http-clie
 import { TestIssuer } from '../support/issuer.js';
 import { temporaryDirectory } from '../support/registry.js';
 import { digestOf, engines, startWireNode, stopWireNode, until, type Engine, type WireNode } from '../support/wire-suite.js';
-import { basic, bearer, hashOf } from './people.js';
+import { basic, bearer, hashOf, secretsOf } from './people.js';
 import { audience, githubClaims, gitlabClaims, kubernetesClaims } from './workload-claims.js';
 
 const clusterIssuer = 'https://kubernetes.default.svc.cluster.local';
@@ -103,7 +103,8 @@ for (const engine of engines) {
     await t.test('an issuer that goes away', (t) => goneAway(t, stage));
     await t.test('a token that ends in the middle of a push', (t) => middle(t, stage));
     await t.test('no token is in the log', (t) => {
-      for (const secret of ['eyJ', 'token-of-the-node', 'writer-pass-8812']) t.notMatch(stage.log(), secret);
+      const passwords = { writer: 'writer-pass-8812', oauth2: 'eyJhbGciOiJ', 'anything-at-all': 'eyJhbGciOiJ' };
+      for (const secret of [...secretsOf(passwords), 'token-of-the-node']) t.notMatch(stage.log(), secret);
       t.end();
     });
   });
