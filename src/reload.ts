@@ -56,7 +56,7 @@ export function openReloader(started: Config, { log, server, access, open, onCha
 
 export function tlsFilesOf({ server: { tls } }: Config): TlsFiles | undefined {
   if (tls === undefined) return undefined;
-  return { certificateFile: tls.server_certificate_bundle, keyFile: tls.server_private_key };
+  return { certificateFile: tls.server_certificate_bundle, keyFile: tls.server_private_key, clientCaFile: tls.client_ca_bundle };
 }
 
 /** Whoever renews certificates need not tell. */

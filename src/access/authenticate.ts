@@ -1,8 +1,10 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-/** Who a request comes from, by its Authorization header. */
+/** Who a request comes from, by its Authorization header, else by its connection's certificate. */
 import type { Request } from '../http/contract.js';
+import type { ClientCertificates } from './certificate/client-certificates.js';
+import { withCertificate } from './certificate/with-certificate.js';
 import type { Identity } from './identity.js';
 import type { Logins } from './password/logins.js';
 import type { Grant } from './token/scopes.js';
@@ -43,7 +45,26 @@ export interface Authenticator {
   authenticate(request: Request): Authenticated | undefined | Promise<Authenticated>;
 }
 
-export function openAuthenticator(logins: Logins, tokens: TokenVerifier): Authenticator {
+export function openAuthenticator(
+  logins: Logins,
+  tokens: TokenVerifier,
+  certificates?: Pick<ClientCertificates, 'identityOf'>,
+): Authenticator {
+  const byHeader = openHeaderAuthenticator(logins, tokens);
+  if (certificates === undefined) return byHeader;
+  return {
+    authenticate(request) {
+      const shown = certificates.identityOf(request);
+      const proved = byHeader.authenticate(request);
+      if (proved === undefined) return shown === undefined ? undefined : { identity: shown, grants: undefined, source: 'certificate' };
+      const complete = (by: Authenticated): Authenticated => ({ ...by, identity: withCertificate(by.identity, shown) });
+      if (shown === undefined) return proved;
+      return proved instanceof Promise ? proved.then(complete) : complete(proved);
+    },
+  };
+}
+
+function openHeaderAuthenticator(logins: Logins, tokens: TokenVerifier): Authenticator {
   return {
     authenticate(request) {
       const header = request.header('authorization');

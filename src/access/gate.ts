@@ -26,6 +26,8 @@ export interface GateParts {
   readonly addressOf: ClientAddress;
   /** There is a way to be somebody, so that nobody in particular is told to log in. */
   readonly hasIdentities: boolean;
+  /** Connections show certificates, which policies may ask about also where they make nobody known. */
+  readonly hasCertificates: boolean;
   readonly hasPolicies: boolean;
   readonly openToAll: boolean;
   /** Undefined where nobody keeps a record. */
@@ -38,7 +40,7 @@ export interface Gate {
 }
 
 export function openGate(parts: GateParts): Gate {
-  const { authenticator, challenge, hasIdentities, hasPolicies, recorder } = parts;
+  const { authenticator, challenge, hasIdentities, hasCertificates, hasPolicies, recorder } = parts;
   if (!hasIdentities && !hasPolicies) {
     return {
       admit(request, action, resource) {
@@ -61,7 +63,7 @@ export function openGate(parts: GateParts): Gate {
         const wanted = { scope, basic: action === 'admin', error: error.scheme === 'bearer' ? ('invalid_token' as const) : undefined };
         throw unauthorized(challenge, request, error.message, wanted);
       };
-      if (!hasIdentities) return enter(undefined);
+      if (!hasIdentities && !hasCertificates) return enter(undefined);
       try {
         const authenticated = authenticator.authenticate(request);
         return authenticated instanceof Promise ? authenticated.then(enter, refuse) : enter(authenticated);
@@ -77,6 +79,8 @@ function check(parts: GateParts, request: Request, action: Action, resource: Res
   const { identity = anonymous, grants, source } = authenticated ?? {};
   const caller = new RequestCaller(parts, request, identity, grants);
   const repository = repositoryOf(resource);
+  /** A certificate that says no name makes nobody known. */
+  const isNobody = isAnonymous(identity) && grants === undefined;
   const record = (outcome: 'allowed' | 'denied', rule: string): void =>
     recorder?.decided(request, { identity: identity.id, source, action, outcome, rule });
   const allow = (rule: string): Caller => {
@@ -87,7 +91,7 @@ function check(parts: GateParts, request: Request, action: Action, resource: Res
     record('denied', rule);
     const scope = scopeFor(action, repository);
     if (hasIdentities && isAnonymous(identity)) {
-      const error = authenticated === undefined ? undefined : ('insufficient_scope' as const);
+      const error = isNobody ? undefined : ('insufficient_scope' as const);
       throw unauthorized(challenge, request, 'authentication is required', { scope, error, basic: action === 'admin' });
     }
     throw new RegistryError('DENIED', 'access to this is denied');
@@ -99,7 +103,7 @@ function check(parts: GateParts, request: Request, action: Action, resource: Res
   }
   if (action === 'get-api-version') {
     // Clients learn here, and nowhere else, that there is something to log in to.
-    const isOpen = authenticated !== undefined || !hasIdentities || (openToAll && challenge.kind === 'basic');
+    const isOpen = !isNobody || !hasIdentities || (openToAll && challenge.kind === 'basic');
     const rule = 'whoever is logged in';
     return isOpen ? allow(rule) : refuse(rule);
   }

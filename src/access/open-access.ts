@@ -9,6 +9,7 @@ import { addressesIn, type ClientAddress } from '../http/client-address.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { openPasswordPool } from '../worker/password-pool.js';
 import { InvalidCredentials, openAuthenticator } from './authenticate.js';
+import type { ClientCertificates } from './certificate/client-certificates.js';
 import { openAuthorizer, type Authorizer, type OnPolicyError } from './policy/authorize.js';
 import type { ChallengeSettings } from './challenge.js';
 import type { Explainer } from './policy/explain.js';
@@ -36,6 +37,8 @@ export interface Access {
   /** Undefined where there is nobody to give a token to. */
   readonly tokens: TokenService | undefined;
   readonly explainer: Explainer;
+  /** Undefined where no client is asked for one. */
+  readonly certificates: ClientCertificates | undefined;
   close(): Promise<void>;
 }
 
@@ -51,11 +54,26 @@ export interface AccessParts {
   readonly issuerKeys: SharedKeys;
 }
 
-export async function openAccess({ config, store, addressOf, warn, recorder, attemptOf, issuerKeys }: AccessParts): Promise<Access> {
+export async function openAccess(parts: AccessParts): Promise<Access> {
+  const closers: (() => Promise<unknown> | void)[] = [];
+  const close = async (): Promise<void> => {
+    for (const each of closers.splice(0).toReversed()) await each();
+  };
+  try {
+    return { ...(await openParts(parts, closers)), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function openParts(
+  { config, store, addressOf, warn, recorder, attemptOf, issuerKeys }: AccessParts,
+  closers: (() => Promise<unknown> | void)[],
+): Promise<Omit<Access, 'close'>> {
   const { access, server, repository } = config;
   const { hasIdentities } = access;
   const { external } = access.token;
-  const closers: (() => Promise<unknown> | void)[] = [];
   const onPolicyError: OnPolicyError = (error, rule, { id }, { action, namespace }) =>
     warn(`a policy failed, so it denied ${action} in ${namespace ?? ''} to ${id === '' ? 'anonymous' : id}: ${rule}`, error);
   const authorizer = authorizerFor(config, onPolicyError);
@@ -74,6 +92,8 @@ export async function openAccess({ config, store, addressOf, warn, recorder, att
   const verifier = rememberTokens((token) => (foreign.checkFor(token) ?? issued?.check ?? refuseToken)(token));
   const passwords = openPasswords(sources, waste);
   const logins = foreign.orWorkloads(openLogins(passwords, attemptOf, recorder), verifier);
+  const certificates = await openCertificates(config, warn);
+  if (certificates !== undefined) closers.push(() => certificates.close());
   let tokens: TokenService | undefined;
   if (hasIdentities && access.challenge === 'bearer' && external === undefined) {
     const { refresh_lifetime: refreshLifetimeMs, lifetime: lifetimeMs, service } = access.token;
@@ -82,15 +102,16 @@ export async function openAccess({ config, store, addressOf, warn, recorder, att
     const revocations = await openRevocations(store, refreshLifetimeMs, (error) => warn('revocations cannot be read', error));
     closers.push(() => revocations.close());
     issued = openTokens(keys, { service, lifetimeMs, refreshLifetimeMs });
-    tokens = { logins, passwords, tokens: issued, revocations, authorizer, challenge, addressOf, recorder };
+    tokens = { logins, passwords, tokens: issued, revocations, authorizer, challenge, addressOf, recorder, certificates };
   }
   const gate = openGate({
-    authenticator: openAuthenticator(logins, verifier),
+    authenticator: openAuthenticator(logins, verifier, certificates),
     authorizer,
     external: external === undefined ? authorizer : authorizerFor(config, onPolicyError, true),
     challenge,
     addressOf,
     hasIdentities,
+    hasCertificates: certificates !== undefined,
     hasPolicies: repository.length > 0,
     openToAll: access.anonymous,
     recorder,
@@ -100,10 +121,22 @@ export async function openAccess({ config, store, addressOf, warn, recorder, att
     gate,
     tokens,
     explainer: { authorizer, find, hasIdentities },
-    async close() {
-      for (const close of closers.toReversed()) await close();
-    },
+    certificates,
   };
+}
+
+async function openCertificates({ server: { tls }, access }: Config, warn: AccessParts['warn']): Promise<ClientCertificates | undefined> {
+  if (tls?.client_ca_bundle === undefined) return undefined;
+  // Its libraries are loaded only where they are needed.
+  const { openClientCertificates } = await import('./certificate/client-certificates.js');
+  const settings = {
+    authoritiesFile: tls.client_ca_bundle,
+    listFile: tls.client_crl_file,
+    isRequired: tls.client_certificate === 'required',
+    idFrom: access.certificate.id_from,
+    hasGroups: access.certificate.groups_from_organizations,
+  };
+  return openClientCertificates(settings, warn);
 }
 
 const refuseToken = () => Promise.reject(new InvalidCredentials('bearer', 'no tokens are issued here'));

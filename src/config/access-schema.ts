@@ -8,6 +8,7 @@ import { knownHash, parseHtpasswd } from '../access/password/local-users.js';
 import { compilePolicy, PolicyFault } from '../access/policy/policy.js';
 import { findRepositoryName } from '../oci/repository-name.js';
 import { externalTokens } from './foreign-token-schema.js';
+import { certificateIdentity } from './tls-schema.js';
 import { duration, flag, parsedFile, secretFile, siteUrl } from './values.js';
 
 const policy = z.string().superRefine((expression, context) => {
@@ -65,6 +66,7 @@ export const access = z
     anonymous: flag.default(false),
     challenge: z.enum(['bearer', 'basic']).default('bearer'),
     htpasswd_file: parsedFile(parseHtpasswd).optional(),
+    certificate: certificateIdentity,
     admin: z.array(policy).default(['"admin" in identity.groups']),
     token: z
       .strictObject({

@@ -16,14 +16,26 @@ const settings = {
 export async function checkFiles(config: Config, now: Date = new Date()): Promise<string[]> {
   const { tls } = config.server;
   if (tls === undefined) return [];
-  const { server_certificate_bundle: certificateFile, server_private_key: keyFile } = tls;
+  const { server_certificate_bundle: certificateFile, server_private_key: keyFile, client_ca_bundle: clientCaFile } = tls;
   try {
-    const { cert } = await readTlsFiles({ certificateFile, keyFile });
-    return validity(new X509Certificate(cert), certificateFile, now);
+    const { cert } = await readTlsFiles({ certificateFile, keyFile, clientCaFile });
+    return [...validity(new X509Certificate(cert), certificateFile, now), ...(await aboutClients(config, now))];
   } catch (error) {
     if (error instanceof TlsFault) throw faultAt(config, settings[error.file], error.message);
     throw error;
   }
+}
+
+async function aboutClients(config: Config, now: Date): Promise<string[]> {
+  const { client_ca_bundle: authoritiesFile, client_crl_file: listFile } = config.server.tls ?? {};
+  if (authoritiesFile === undefined) return [];
+  // Its libraries are loaded only where they are needed.
+  const { CertificateFault, listWarnings, readTrust } = await import('../access/certificate/client-certificates.js');
+  const trust = await readTrust({ authoritiesFile, listFile }).catch((error: unknown) => {
+    if (!(error instanceof CertificateFault)) throw error;
+    throw faultAt(config, error.file === 'list' ? 'server.tls.client_crl_file' : settings['client CA'], error.message);
+  });
+  return listWarnings(trust, now.getTime()).map((line) => `server.tls.client_crl_file: ${listFile}: ${line}`);
 }
 
 function validity({ validFrom, validTo }: X509Certificate, file: string, now: Date): string[] {

@@ -174,14 +174,15 @@ function complete(parsed: Parsed, { root, storage }: Overrides): Config {
   return deepFreeze(config);
 }
 
-function accessOf({ access, identity, ldap, oidc }: Parsed, ownSecretFile: string): Config['access'] {
+function accessOf({ access, identity, ldap, oidc, server }: Parsed, ownSecretFile: string): Config['access'] {
   const { secret, secret_file: fromFile, external } = access.token;
   if (secret !== undefined && fromFile !== undefined)
     throw new ConfigurationError('access.token.secret: give one of access.token.secret and access.token.secret_file');
   if (external !== undefined && access.challenge === 'basic')
     throw new ConfigurationError('access.token.external: who is asked for a password is not led to it (access.challenge: bearer)');
   const hasPasswords = Object.keys(identity).length > 0 || access.htpasswd_file !== undefined || ldap !== undefined;
-  const hasIdentities = hasPasswords || oidc.length > 0 || external !== undefined;
+  const hasCertificates = server.tls?.client_ca_bundle !== undefined && access.certificate.id_from !== 'none';
+  const hasIdentities = hasPasswords || hasCertificates || oidc.length > 0 || external !== undefined;
   return { ...access, hasIdentities, token: { ...access.token, secret: secret ?? fromFile, ownSecretFile } };
 }
 
@@ -189,7 +190,7 @@ function accessOf({ access, identity, ldap, oidc }: Parsed, ownSecretFile: strin
 export function refuseUnsafe({ server, access, database }: Config): void {
   if (!isLoopback(server.bind_address) && !access.hasIdentities && !access.anonymous) {
     throw new ConfigurationError(
-      `server.bind_address: ${server.bind_address} is not a loopback address; it needs identities (identity, access.htpasswd_file, ldap, oidc), or access.anonymous: true where anybody may write`,
+      `server.bind_address: ${server.bind_address} is not a loopback address; it needs identities (identity, access.htpasswd_file, ldap, oidc, server.tls.client_ca_bundle), or access.anonymous: true where anybody may write`,
     );
   }
   const { secret, key_file: keyFile, external } = access.token;

@@ -130,7 +130,9 @@ function finishReply(registry: Registry, request: Request, reply: Reply): Reply 
   return origin === undefined ? reply : { ...reply, headers: { ...reply.headers, ...corsHeaders(origin, registry.allowedOrigins) } };
 }
 
-function dispatch(registry: Registry, { gate }: Access, request: Request): Promise<Reply> | Reply {
+function dispatch(registry: Registry, { gate, certificates }: Access, request: Request): Promise<Reply> | Reply {
+  // Balancers that look after a node have none.
+  if (certificates !== undefined && request.path !== '/livez' && request.path !== '/readyz') certificates.identityOf(request);
   if (request.method === 'OPTIONS') return preflight(request, registry.allowedOrigins);
   refuseCrossSite(request, registry.allowedOrigins);
   const path = parsePath(request.path);

@@ -7,6 +7,8 @@ import { BodyTooLarge, type Reply, type Request } from '../../http/contract.js';
 import { RegistryError } from '../../oci/errors.js';
 import { repositoryActions, verbFor, type Action } from '../actions.js';
 import { InvalidCredentials, parseBasic } from '../authenticate.js';
+import type { ClientCertificates } from '../certificate/client-certificates.js';
+import { withCertificate } from '../certificate/with-certificate.js';
 import type { Authorizer } from '../policy/authorize.js';
 import { basicChallenge, type ChallengeSettings } from '../challenge.js';
 import { anonymous, isAnonymous, type Identity } from '../identity.js';
@@ -26,6 +28,8 @@ export interface TokenService {
   readonly challenge: ChallengeSettings;
   readonly addressOf: ClientAddress;
   readonly recorder?: Recorder | undefined;
+  /** Undefined where no client is asked for one. */
+  readonly certificates: Pick<ClientCertificates, 'identityOf'> | undefined;
 }
 
 /** A form of a refresh token and many scopes. */
@@ -104,7 +108,8 @@ async function tokenReply(
   isOffline: boolean,
   more: { readonly refresh_token?: string },
 ): Promise<Reply> {
-  const identity = login?.identity ?? anonymous;
+  const shown = service.certificates?.identityOf(request);
+  const identity = login === undefined ? (shown ?? anonymous) : withCertificate(login.identity, shown);
   const grants = parseScopes(scopes)
     .map((scope) => granted(service, request, identity, scope))
     .filter(({ actions }) => actions.length > 0);
@@ -122,7 +127,8 @@ async function tokenReply(
         }
       : more;
   const scope = grants.map(({ type, name, actions }) => `${type}:${name}:${actions.join(',')}`).join(' ');
-  const about = { identity: identity.id, source: login?.source, outcome: 'allowed', rule: 'what the policies grant' } as const;
+  const source = login?.source ?? (isAnonymous(identity) ? undefined : 'certificate');
+  const about = { identity: identity.id, source, outcome: 'allowed', rule: 'what the policies grant' } as const;
   service.recorder?.decided(request, { ...about, action: 'issue-token', scope });
   const body = { token, access_token: token, expires_in: expiresInSeconds, issued_at: issuedAt.toISOString(), scope, ...refresh };
   return { status: 200, headers: { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' }, body: JSON.stringify(body) };

@@ -73,7 +73,7 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
     return payload;
   };
   const identityOf = (payload: JWTPayload): Identity => {
-    const { sub: id = '', identity } = payload as JWTPayload & { identity?: Omit<Identity, 'id'> };
+    const { sub: id = '', identity } = payload as JWTPayload & { identity?: Omit<Identity, 'id' | 'certificate'> };
     if (id === '' || identity === undefined) return anonymous;
     const { username, ...more } = identity;
     if (Object.keys(more.claims).length > 0) return makeIdentity(id, username, more);
@@ -99,7 +99,8 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
     async issue(identity, grants, untilMs = Infinity) {
       const issuedMs = now();
       const seconds = Math.floor(Math.min(lifetimeMs, Math.max(0, untilMs - issuedMs)) / 1000);
-      const { id, ...rest } = identity;
+      // A certificate counts where it is shown, and not where a token tells of it.
+      const { id, certificate: _shown, ...rest } = identity;
       const who = isAnonymous(identity) ? { sub: '' } : { sub: id, identity: rest };
       const token = await sign({ ...who, access: [...grants] }, 'JWT', seconds * 1000, issuedMs);
       return { token, issuedAt: new Date(issuedMs), expiresInSeconds: seconds };
