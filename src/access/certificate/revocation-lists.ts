@@ -40,7 +40,7 @@ export function serialOf(hex: string): string {
 function split(file: Uint8Array): ArrayBuffer[] {
   const text = Buffer.from(file).toString('latin1');
   if (!text.includes('-----BEGIN')) return [Uint8Array.from(file).buffer];
-  const lists = PemConverter.decodeWithHeaders(text).filter(({ type }) => type === PemConverter.CrlTag);
+  const lists = PemConverter.decodeWithHeaders(text).filter(({ type }) => /^(X509 )?CRL$/.test(type));
   if (lists.length === 0) throw new Error('there is no revocation list in it');
   return lists.map(({ rawData }) => rawData);
 }
