@@ -11,8 +11,6 @@ const live: readonly string[] = [
   'ldap',
   'oidc',
   'repository',
-  'ldap',
-  'oidc',
   'server.tls',
   'server.trusted_proxies',
   'server.external_url',

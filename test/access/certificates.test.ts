@@ -2,10 +2,8 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Who a client is by its certificate, and when it does not count; what goes over the wire is in mutual-tls.test.ts. */
-import 'reflect-metadata';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { Extension } from '@peculiar/x509';
 import t from 'tap';
 import {
   listWarnings,
@@ -16,7 +14,7 @@ import {
 } from '../../src/access/certificate/client-certificates.js';
 import { isAnonymous } from '../../src/access/identity.js';
 import { RegistryError } from '../../src/oci/errors.js';
-import { Authority, type Issued } from '../support/authority.js';
+import { Authority, Extension, type Issued } from '../support/authority.js';
 import { run } from '../support/command.js';
 import { temporaryDirectory } from '../support/registry.js';
 import { until } from '../support/wire-suite.js';
@@ -67,8 +65,10 @@ function ask({ certificates }: Opened, shown: Issued | undefined) {
   }
 }
 
+/** As it is, where the library would look for quotes. */
+const as = (utf8String: string) => [{ utf8String }] as unknown as string[];
+
 void t.test('whom a certificate names', async (t) => {
-  const as = (utf8String: string) => [{ utf8String }] as unknown as string[];
   const subject = [{ CN: as('ci, "x"=1/y+z') }, { CN: as('zweite böse Ünïcode ☃') }, { O: as('Dev\\Ops') }, { O: as('b') }];
   const names = [
     { type: 'dns', value: 'runner.example' },

@@ -113,10 +113,6 @@ async function identities(t: Test, engine: Engine): Promise<void> {
   t.equal(await statusOf(none, '/v2/both/tags/list', asAlice), 403, 'a password without the certificate');
   t.equal(await statusOf(person, '/v2/both/tags/list'), 403, 'the certificate without a password');
   t.equal(await statusOf(person, '/v2/both/tags/list', asAlice), 404, 'a policy may demand both');
-  const ask = async (client: HttpClient, scope: string, exchange: Exchange = {}) =>
-    jsonOf<{ token: string; scope: string; refresh_token?: string }>(
-      await client.send('GET', `/token?offline_token=true&scope=${scope}`, exchange),
-    );
   const forBoth = await ask(person, 'repository:both:pull,push', asAlice);
   t.equal(forBoth.scope, 'repository:both:pull,push');
   t.ok(forBoth.refresh_token, 'who has a password gets a refresh token');
@@ -190,11 +186,6 @@ async function renewal(t: Test, engine: Engine): Promise<void> {
   const upload = machine.open('PUT', `${opened.headers.location}?digest=${digestOf(layer)}`, { 'Content-Length': String(layer.length) });
   upload.request.write(layer.subarray(0, 1_000_000));
 
-  const replace = async (file: string, content: string): Promise<void> => {
-    const other = `${file}.${randomUUID()}`;
-    await writeFile(other, content);
-    await rename(other, file);
-  };
   await replace(files.key, renewed.key);
   await until('that half of a pair is there is told', () => node.log().includes('does not belong to certificate'));
   t.equal(await seen(), 'server 200', 'and what was before goes on');
@@ -212,4 +203,16 @@ async function renewal(t: Test, engine: Engine): Promise<void> {
   t.equal(await node.reload(await settingsOf(elsewhere, {}, { identity: {} })), 'refused');
   t.match(node.log().slice(before), /refused.*registry\.yaml:\d+: server\.tls\.client_ca_bundle: /, 'with place and cause');
   t.equal(await statusOf(machine, '/v2/', { headers: basic('alice', 'alice-pass-31c9') }), 200, 'and nothing of it holds');
+}
+
+async function ask(client: HttpClient, scope: string, exchange: Exchange = {}) {
+  return jsonOf<{ token: string; scope: string; refresh_token?: string }>(
+    await client.send('GET', `/token?offline_token=true&scope=${scope}`, exchange),
+  );
+}
+
+async function replace(file: string, content: string): Promise<void> {
+  const other = `${file}.${randomUUID()}`;
+  await writeFile(other, content);
+  await rename(other, file);
 }

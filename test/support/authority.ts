@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** A certificate authority in memory, for certificates and revocation lists of all kinds and times. */
+// The library below does not load without it.
 import 'reflect-metadata';
 import { randomBytes, webcrypto } from 'node:crypto';
 import {
@@ -13,10 +14,12 @@ import {
   X509Certificate,
   X509CertificateGenerator,
   X509CrlGenerator,
-  type Extension,
+  Extension,
   type JsonGeneralName,
   type JsonName,
 } from '@peculiar/x509';
+
+export { Extension };
 
 export interface Issued {
   /** PEM. */

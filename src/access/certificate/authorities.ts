@@ -15,8 +15,7 @@ export function parseAuthorities(bundle: string): Authority[] {
   const pems = bundle.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
   if (pems.length === 0) throw new Error('there is no certificate in it');
   // An authority may have been renewed with the same key: the certificate that holds longest goes first.
-  const until = ({ validTo }: X509Certificate): number => Date.parse(validTo);
-  const certificates = pems.map((pem) => new X509Certificate(pem)).sort((a, b) => until(b) - until(a));
+  const certificates = pems.map((pem) => new X509Certificate(pem)).sort((a, b) => Date.parse(b.validTo) - Date.parse(a.validTo));
   const noAuthority = certificates.find(({ ca }) => !ca);
   if (noAuthority !== undefined) throw new Error(`${nameOf(noAuthority)} is no authority`);
   const known = certificates.filter((one) => isIssuedBy(one, one)).map((certificate): Authority => ({ certificate, issuer: undefined }));

@@ -50,15 +50,18 @@ export interface Trust {
 
 /** Throws CertificateFault. */
 export async function readTrust({ authoritiesFile, listFile }: Pick<CertificateSettings, 'authoritiesFile' | 'listFile'>): Promise<Trust> {
-  const fault = (file: CertificateFault['file'], path: string) => (error: unknown) => {
-    throw new CertificateFault(file, path, error);
-  };
   const authorities = await readFile(authoritiesFile, 'utf8').then(parseAuthorities).catch(fault('authorities', authoritiesFile));
   if (listFile === undefined) return { authorities, lists: undefined };
   const lists = await readFile(listFile)
     .then((bytes) => readRevocationLists(bytes, authorities))
     .catch(fault('list', listFile));
   return { authorities, lists };
+}
+
+function fault(file: CertificateFault['file'], path: string): (error: unknown) => never {
+  return (error) => {
+    throw new CertificateFault(file, path, error);
+  };
 }
 
 /** What an operator should know of lists that there are, and of those that there are not. */
