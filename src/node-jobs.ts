@@ -21,6 +21,7 @@ import { runPeriodically, type Periodic } from './jobs/periodic.js';
 import type { Journal } from './journal/write-entries.js';
 import type { PullTimes } from './manifest/pull-times.js';
 import type { Log } from './observe/log.js';
+import { foldAll, forgetUnlimited } from './quota/fold-sizes.js';
 import { forgetDeletedManifests } from './undo/undo-queries.js';
 import { backgroundScrub, type BackgroundOptions } from './scrub/background.js';
 import { expireSessions } from './upload/session-queries.js';
@@ -111,6 +112,8 @@ export function startJobs({
     else counters.hindrance = undefined;
   });
   startWhile(leads, 'forget deleted manifests', config.gc.interval, () => forgetDeletedManifests(journal.writes, mostForgotten));
+  if (journal.quotas !== undefined) startWhile(leads, 'fold sizes', 5_000, () => foldAll(journal.writes));
+  startWhile(leads, 'forget sizes', 600_000, () => forgetUnlimited(journal.writes, config.quota));
   startWhile(leads, 'sweep', 3_600_000, () =>
     sweep(collection, (uuid, link) => log.warn({ uuid, link }, 'the store has a link to data that the database does not know')),
   );

@@ -54,6 +54,7 @@ import { RegistryError } from './oci/errors.js';
 import { startJobs, type Jobs } from './node-jobs.js';
 import { openReloader, tlsFilesOf } from './reload.js';
 import { openStore, openWorkers } from './open-store.js';
+import { openQuotas } from './quota/quotas.js';
 import { openReads } from './reads/database-reads.js';
 import { openStoreReads } from './reads/store-reads.js';
 import { isRebuilding } from './rebuild/rebuild-queries.js';
@@ -138,7 +139,16 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
         return membership?.id ?? '';
       },
     };
-    const journal: Journal = { writes: availability.guardWrites(database.writes), store, node, active: new Set(), history: continuity };
+    const refused = metrics.counter('registry_quota_refused_total', 'Pushes that a quota had no room for.', []).with();
+    const quotas = openQuotas(config.quota, { onRefused: () => refused.add(), now: () => performance.now() });
+    const journal: Journal = {
+      writes: availability.guardWrites(database.writes),
+      store,
+      node,
+      active: new Set(),
+      history: continuity,
+      quotas,
+    };
     const onExpiryError = (error: unknown): void => log.error({ err: error }, 'a pending write could not be ended');
     const enter = onceSuccessful(async () => {
       const joined = await enterCluster(cluster, {

@@ -29,7 +29,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   database: ['oci/'],
   worker: ['oci/'],
   supervision: [],
-  journal: ['oci/', 'database/', 'storage/'],
+  journal: ['oci/', 'database/', 'storage/', 'type:quota/quotas'],
+  quota: ['oci/', 'database/'],
   reads: [
     'oci/',
     'database/',

@@ -6,7 +6,7 @@ import type { RepositoryName } from '../oci/repository-name.js';
 import { writeEntries, type Journal, type Prepared } from '../journal/write-entries.js';
 import { dataKey, isForeign, linkTemplate } from '../storage/keys.js';
 import { endSession } from '../upload/session-queries.js';
-import { commitLink, findForeignKey, prepareLink } from './link-queries.js';
+import { commitLink, findForeignKey, prepareLink, type LinkKey, type PreparedLink } from './link-queries.js';
 
 const empty = new Uint8Array();
 
@@ -30,7 +30,7 @@ export async function linkUpload(
 ): Promise<void> {
   let written = small === undefined;
   const prepare = async (): Promise<Prepared<void>> => {
-    const prepared = await prepareLink(journal.writes, journal.node.id, { repository, digest }, { own: session.dataUuid });
+    const prepared = await prepareWithin(journal, { repository, digest }, { own: session.dataUuid }, size);
     if (prepared.outcome === 'linked') {
       await endSession(journal.writes, session.id, session.revision);
       return { done: undefined };
@@ -57,7 +57,7 @@ export function mountBlob(
   signal?: AbortSignal,
 ): Promise<boolean> {
   const prepare = async (): Promise<Prepared<boolean>> => {
-    const prepared = await prepareLink(journal.writes, journal.node.id, { repository, digest }, { from });
+    const prepared = await prepareWithin(journal, { repository, digest }, { from }, undefined);
     if (prepared.outcome !== 'write') return { done: prepared.outcome === 'linked' };
     return linkEntry(
       journal,
@@ -67,6 +67,21 @@ export function mountBlob(
     );
   };
   return writeEntries(journal, prepare, signal);
+}
+
+/** Throws DENIED where the repository has a quota and no room. */
+async function prepareWithin(
+  { writes, node, quotas }: Journal,
+  link: LinkKey,
+  source: Parameters<typeof prepareLink>[3],
+  size: number | undefined,
+): Promise<PreparedLink> {
+  const quota = quotas?.of(link.repository);
+  if (quota === undefined) return prepareLink(writes, node.id, link, source);
+  const prepared = await prepareLink(writes, node.id, link, source, { limitBytes: quota.limitBytes, size });
+  quota.note(Number(prepared.used));
+  if (prepared.outcome === 'full') throw quota.exceeded(Number(prepared.used), Number(prepared.size));
+  return prepared;
 }
 
 async function linkEntry<Outcome>(

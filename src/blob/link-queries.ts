@@ -68,10 +68,13 @@ export function openLinks(
 }
 
 export interface PreparedLink {
-  readonly outcome: 'linked' | 'write' | 'unknown';
+  /** `full`: there is a quota, and no room. */
+  readonly outcome: 'linked' | 'write' | 'unknown' | 'full';
   readonly sequence: string | null;
   readonly uuid: string;
   readonly size: string;
+  /** Bytes in the repository; where there is a quota. */
+  readonly used?: string;
 }
 
 /** `own` is the data that was uploaded; a mount has none, and takes what one of the repositories of `from` (undefined: any) is linked to. */
@@ -80,14 +83,20 @@ export async function prepareLink(
   node: string,
   { repository, digest }: LinkKey,
   source: { readonly own: string } | { readonly from: readonly RepositoryName[] | undefined },
+  within?: { readonly limitBytes: number; readonly size: number | undefined },
 ): Promise<PreparedLink> {
   const own = 'own' in source ? source.own : null;
   const from = 'from' in source ? (source.from ?? null) : null;
-  const { rows } = await queryer.query<PreparedLink>({
-    name: 'prepare-link',
-    text: 'SELECT * FROM prepare_link($1, $2, $3, $4, $5, $6)',
-    values: [node, repository, digestToColumn(digest), linkTemplate(repository, digest, '@'), own, from],
-  });
+  const values = [node, repository, digestToColumn(digest), linkTemplate(repository, digest, '@'), own, from];
+  const { rows } = await queryer.query<PreparedLink>(
+    within === undefined
+      ? { name: 'prepare-link', text: 'SELECT * FROM prepare_link($1, $2, $3, $4, $5, $6)', values }
+      : {
+          name: 'prepare-link-within',
+          text: 'SELECT * FROM prepare_link_within($1, $2, $3, $4, $5, $6, $7, $8)',
+          values: [within.limitBytes, within.size ?? null, ...values],
+        },
+  );
   return rows[0] as PreparedLink;
 }
 

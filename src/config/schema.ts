@@ -8,6 +8,7 @@ import { audit } from './audit-schema.js';
 import { workloadIssuers } from './foreign-token-schema.js';
 import { ldap } from './ldap-schema.js';
 import { limits } from './limits-schema.js';
+import { quota } from './quota-schema.js';
 import { tls } from './tls-schema.js';
 import {
   KiB,
@@ -173,6 +174,7 @@ export const schema = z.strictObject({
   repository: policies,
   audit,
   limits,
+  quota,
   workers: z
     .strictObject({ threads: integer(1, 256).optional(), hash: z.enum(['auto', 'native', 'hash-wasm']).default('auto') })
     .prefault({}),

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { asRegistryError, isConnectionLoss, isTransient, sqlState, sqlStateOf, unavailable } from '../database/failures.js';
 import { pausePoints } from '../database/pause-points.js';
 import type { Queryer } from '../database/pool.js';
+import type { Quotas } from '../quota/quotas.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { entryKey, type KeyTemplate } from '../storage/keys.js';
 import { abandonOwnWrite, deleteTrash } from './journal-queries.js';
@@ -17,6 +18,8 @@ export interface Journal {
   /** Sequences that are being written now. What else is pending in this node's name is of unknown outcome. */
   readonly active: Set<bigint>;
   readonly history: History;
+  /** What clients may fill; undefined where there are no limits, or nobody asks for them. */
+  readonly quotas?: Quotas | undefined;
 }
 
 /** Notices a database that has gone back in time, and remembers what it must not forget (cluster/continuity.ts). */

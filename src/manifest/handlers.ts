@@ -77,7 +77,9 @@ export async function putManifest(
     });
   }
   const manifest = parseManifest(bytes, request.header('content-type'));
-  const push = { repository, digest, manifest, bytes, tags, allowMissing: mayMiss(manifest, limits.sparse), by: caller.id };
+  const allowMissing = mayMiss(manifest, limits.sparse);
+  const limitBytes = journal.quotas?.of(repository)?.limitBytes;
+  const push = { repository, digest, manifest, bytes, tags, allowMissing, by: caller.id, limitBytes };
   const missing = await pushManifest(journal, push, request.signal);
   const headers: Headers = { Location: `/v2/${repository}/manifests/${digest}`, 'Docker-Content-Digest': digest };
   if (manifest.subject !== undefined) headers['OCI-Subject'] = manifest.subject;

@@ -136,10 +136,15 @@ export interface ManifestPush {
   /** Who sets the tags; left out where nobody is known. */
   readonly by?: string;
   readonly allowMissing: boolean;
+  /** Of the repository; left out where it does not matter. */
+  readonly limitBytes?: number | undefined;
 }
 
 export interface PreparedManifest {
-  readonly outcome: 'unchanged' | 'write' | 'missing';
+  /** `full`: there is a quota, and no room. */
+  readonly outcome: 'unchanged' | 'write' | 'missing' | 'full';
+  /** Bytes in the repository; where there is a quota. */
+  readonly used?: string;
   readonly sequence: string | null;
   readonly missing: readonly Buffer[];
 }
@@ -150,21 +155,26 @@ export async function prepareManifest(
   push: ManifestPush,
   templates: readonly KeyTemplate[],
 ): Promise<PreparedManifest> {
-  const { rows } = await queryer.query<PreparedManifest>({
-    name: 'prepare-manifest',
-    text: 'SELECT * FROM prepare_manifest($1, $2, $3, $4, $5, $6, $7, $8, $9)',
-    values: [
-      node,
-      push.repository,
-      digestToColumn(push.digest),
-      push.tags,
-      digestsToColumn(push.manifest.blobs),
-      digestsToColumn(push.manifest.children),
-      push.allowMissing,
-      templates,
-      push.manifest.mediaType,
-    ],
-  });
+  const values = [
+    node,
+    push.repository,
+    digestToColumn(push.digest),
+    push.tags,
+    digestsToColumn(push.manifest.blobs),
+    digestsToColumn(push.manifest.children),
+    push.allowMissing,
+    templates,
+    push.manifest.mediaType,
+  ];
+  const { rows } = await queryer.query<PreparedManifest>(
+    push.limitBytes === undefined
+      ? { name: 'prepare-manifest', text: 'SELECT * FROM prepare_manifest($1, $2, $3, $4, $5, $6, $7, $8, $9)', values }
+      : {
+          name: 'prepare-manifest-within',
+          text: 'SELECT * FROM prepare_manifest_within($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)',
+          values: [push.limitBytes, push.bytes.byteLength, ...values],
+        },
+  );
   return rows[0] as PreparedManifest;
 }
 

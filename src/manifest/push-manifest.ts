@@ -39,6 +39,11 @@ function write(journal: Journal, push: ManifestPush, signal: AbortSignal | undef
   const templates = objects.map(({ template }) => template);
   const prepare = async (): Promise<Prepared<readonly Digest[]>> => {
     const prepared = await prepareManifest(journal.writes, journal.node.id, push, templates);
+    if (prepared.used !== undefined) {
+      const quota = journal.quotas?.of(push.repository);
+      quota?.note(Number(prepared.used));
+      if (prepared.outcome === 'full' && quota !== undefined) throw quota.exceeded(Number(prepared.used), push.bytes.byteLength);
+    }
     const missing = prepared.missing.map((column) => digestFromText(`\\x${column.toString('hex')}`));
     if (prepared.outcome === 'missing') throw new ReferencesMissing(missing);
     if (prepared.outcome === 'unchanged') return { done: missing };

@@ -46,7 +46,7 @@ export async function beginRebuild(client: PoolClient, mayBegin: (state: Databas
     if (replace || row?.is_rebuilding !== true) {
       await client.query(
         `TRUNCATE repositories, blobs, repository_blobs, manifests, manifest_blobs, manifest_children, missing_references, tags, tag_history, tombstones,
-                  upload_sessions, pending_writes, object_trash, gc_links, gc_manifests, gc_blobs, sweep_sightings, gc_runs, quarantine, rebuild_progress, rebuild_second_copies, nodes CASCADE`,
+                  upload_sessions, pending_writes, object_trash, gc_links, gc_manifests, gc_blobs, sweep_sightings, gc_runs, quarantine, rebuild_progress, rebuild_second_copies, repository_sizes, repository_size_deltas, nodes CASCADE`,
       );
       await client.query('UPDATE cluster SET rebuild_started_at = now()');
     }

@@ -33,6 +33,8 @@ export async function openSession(
   owner: string,
 ): Promise<string> {
   const id = randomUUID();
+  const { quotas, writes } = uploads.journal;
+  if (quotas !== undefined) await guarded(quotas.requireRoom(writes, repository));
   await guarded(
     insertSession(uploads.journal.writes, uploads.journal.node.id, { id, repository, dataUuid: randomUUID(), algorithm, owner }, false),
   );
