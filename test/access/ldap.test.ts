@@ -5,7 +5,8 @@
 import t, { type Test } from 'tap';
 import { addPerson, base, dnOf, searcher, type LdapServer } from '../support/ldap-server.js';
 import { Attribute, Change } from 'ldapts';
-import { errorCode, jsonOf, type Answer, type HttpClient } from '../support/http-client.js';
+import { startConfigured } from '../support/configured-node.js';
+import { errorCode, HttpClient, jsonOf, type Answer } from '../support/http-client.js';
 import { makePrivateAuthority } from '../support/private-authority.js';
 import { digestOf, engines, imageOf, startWireNode, stopWireNode, types, until, type WireNode } from '../support/wire-suite.js';
 import { directoryPasswords, ldapSettings, startDirectory } from './directory.js';
@@ -52,6 +53,27 @@ for (const engine of engines) {
     });
   });
 }
+
+void t.test('settings that change, and what is remembered', { buffered: true }, async (t) => {
+  const directory = await startDirectory();
+  if ('missing' in directory) return t.plan(0, directory.missing);
+  t.teardown(() => directory.stop());
+  const without = { identity: { ci: { password: await hashOf(localPassword) } }, access: { challenge: 'basic' } };
+  const node = await startConfigured(t, 'uws', without);
+  const client = new HttpClient(node.port);
+  t.teardown(() => client.close());
+  const status = async (name: string, password: string) => (await ping(client, name, password)).status;
+  t.equal(await status('alice', directoryPasswords.alice), 401, 'nobody is called that');
+  const ldap = ldapSettings([directory.url], { cache_ttl: '1h' });
+  t.equal(await node.reload({ ...without, ldap }), 'taken');
+  t.equal(await status('alice', directoryPasswords.alice), 200, 'a directory is asked from then on');
+  await directory.stop();
+  t.equal(await status('alice', directoryPasswords.alice), 200, 'a password that was right is remembered');
+  t.equal(await status('alice', 'wrong'), 503, 'and no other');
+  t.equal(await node.reload({ ...without, ldap: { ...ldap, bind_password: '' } }), 'refused');
+  t.equal(await node.reload(without), 'taken');
+  t.equal(await status('alice', directoryPasswords.alice), 401, 'but not without the directory');
+});
 
 function ping(client: HttpClient, name: string, password: string): Promise<Answer> {
   return client.send('GET', '/v2/', { headers: basic(name, password) });

@@ -140,6 +140,8 @@ function configuration(directory: string, authority: PrivateAuthority | undefine
     'moduleload back_mdb',
     'moduleload memberof',
     ...tls,
+    // A bind with a name and without a password is a success here, as with many directories.
+    'allow bind_anon_dn',
     'database mdb',
     `directory ${directory}/data`,
     'maxsize 16777216',
