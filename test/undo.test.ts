@@ -5,6 +5,7 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { age } from './support/ageing.js';
 import { databaseState, rowsOf, stateDifferences } from './support/database-state.js';
 import { HttpClient, type Answer } from './support/http-client.js';
 import { freshDatabase } from './support/postgres.js';
@@ -238,13 +239,13 @@ void t.test('what a deleted manifest consists of is kept for the window', { buff
 
 void t.test('garbage collection takes what cannot come back any more, and nothing else', { buffered: true }, async (t) => {
   const { url } = await freshDatabase();
+  const window = '2h';
   const gc = {
-    unsafe_short_delays: true,
-    delay: '100ms',
+    delay: window,
     interval: '100ms',
     untagged_after: '0s',
     keep_pulled: '0s',
-    repositories: [{ match: 'brief/*', undo_window: '100ms' }],
+    repositories: [{ match: 'brief/*', undo_window: window }],
   };
   const node = await startRegistry({ config: { database: { url }, gc, workers: { threads: 1 }, log: { level: 'warn' } } });
   const client = new HttpClient(node.port);
@@ -255,8 +256,9 @@ void t.test('garbage collection takes what cannot come back any more, and nothin
   };
   const kept = await push('kept/app', 'kept');
   const lost = await push('brief/app', 'lost');
-  await client.send('DELETE', `/v2/kept/app/manifests/${kept}`);
-  await client.send('DELETE', `/v2/brief/app/manifests/${lost}`);
+  t.equal((await client.send('DELETE', `/v2/kept/app/manifests/${kept}`)).status, 202);
+  t.equal((await client.send('DELETE', `/v2/brief/app/manifests/${lost}`)).status, 202);
+  await age((statement, values) => rowsOf(url, statement, values), '3 hours');
   const rows = (table: string, digest: string) => rowsOf(url, `SELECT FROM ${table} WHERE digest = ${column(digest)}`);
   await until('what cannot come back is gone', async () => (await rows('repository_blobs', digestOf('lost'))).length === 0);
   await until('and is forgotten', async () => (await rows('deleted_manifests', lost)).length === 0);
