@@ -15,7 +15,7 @@ import { commitManifestDeletion, findSubject } from '../manifest/manifest-querie
 import { parseDigest } from '../oci/digest.js';
 import { parseTag } from '../oci/reference.js';
 import { parseRepositoryName } from '../oci/repository-name.js';
-import { deletionTemplate, entryKey, linkPrefix, manifestPrefix, tagBody, tagPrefix, type KeyTemplate } from '../storage/keys.js';
+import { deletionTemplate, entryKey, linkPrefix, manifestPrefix, tagPrefix, type KeyTemplate } from '../storage/keys.js';
 import { commitTagDeletion } from '../tag/tag-queries.js';
 
 const atOnce = 500;
@@ -44,14 +44,16 @@ export async function expireWrites(journal: Journal, onError: (error: unknown) =
 async function rollForward(journal: Journal, { sequence, repository: name }: ExpiredWrite, deletion: PendingDeletion): Promise<void> {
   const { writes, store, node } = journal;
   const repository = parseRepositoryName(name);
-  const put = async (template: KeyTemplate, body: Uint8Array = new Uint8Array()): Promise<void> => {
+  // The bytes that its writer has in hand, and may still write.
+  const bytes = Buffer.from('body' in deletion ? deletion.body : '');
+  const put = async (template: KeyTemplate): Promise<void> => {
     const key = entryKey(template, sequence);
-    if ((await store.size(key)) === undefined) await store.put(key, body);
+    if ((await store.size(key)) === undefined) await store.put(key, bytes);
   };
   try {
     if ('tag' in deletion) {
       const tag = parseTag(deletion.tag);
-      await put(deletionTemplate(tagPrefix(repository, tag)), tagBody());
+      await put(deletionTemplate(tagPrefix(repository, tag)));
       await commitTagDeletion(writes, node.id, sequence, repository, tag);
     } else if ('blob' in deletion) {
       const digest = parseDigest(deletion.blob);
@@ -61,7 +63,7 @@ async function rollForward(journal: Journal, { sequence, repository: name }: Exp
       const digest = parseDigest(deletion.manifest);
       const tags = deletion.tags.map(parseTag);
       await put(deletionTemplate(manifestPrefix(repository, digest)));
-      for (const tag of tags) await put(deletionTemplate(tagPrefix(repository, tag)), tagBody());
+      for (const tag of tags) await put(deletionTemplate(tagPrefix(repository, tag)));
       const subject = await findSubject(writes, repository, digest);
       await commitManifestDeletion(writes, node.id, sequence, { repository, digest, tags, subject });
     }

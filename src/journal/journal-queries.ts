@@ -29,7 +29,9 @@ export interface ExpiredWrite {
 }
 
 export type PendingDeletion =
-  { readonly tag: string } | { readonly manifest: string; readonly tags: readonly string[] } | { readonly blob: string };
+  | { readonly tag: string; readonly body?: string }
+  | { readonly manifest: string; readonly tags: readonly string[]; readonly body?: string }
+  | { readonly blob: string };
 
 /**
  * Pending writes whose node is gone, or whose node said that it does not know how the commit ended; oldest first. Those of an earlier generation of the database may have

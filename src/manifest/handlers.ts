@@ -149,13 +149,13 @@ function deleteByDigest(
 ): Promise<boolean> {
   const template = deletionTemplate(manifestPrefix(repository, digest));
   const prepare = async (): Promise<Prepared<boolean>> => {
-    const prepared = await prepareManifestDeletion(journal.writes, journal.node.id, repository, digest, template);
-    if (prepared === undefined) return { done: false };
     const body = tagBody(new Date(), by);
+    const prepared = await prepareManifestDeletion(journal.writes, journal.node.id, { repository, digest, template, body });
+    if (prepared === undefined) return { done: false };
     const tags = prepared.tags.map((tag) => ({ template: deletionTemplate(tagPrefix(repository, tag)), bytes: body }));
     return {
       sequence: prepared.sequence,
-      objects: [{ template, bytes: new Uint8Array() }, ...tags],
+      objects: [{ template, bytes: body }, ...tags],
       commit: () => commitManifestDeletion(journal.writes, journal.node.id, prepared.sequence, { repository, digest, ...prepared }),
       outcome: true,
     };

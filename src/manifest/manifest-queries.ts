@@ -216,18 +216,17 @@ export interface PreparedManifestDeletion {
   readonly subject: Digest | undefined;
 }
 
-/** undefined when there is no such manifest. */
+/** undefined when there is no such manifest. `body`: of its entry and of those of its tags, JSON. */
 export async function prepareManifestDeletion(
   queryer: Queryer,
   node: string,
-  repository: RepositoryName,
-  digest: Digest,
-  template: KeyTemplate,
+  deletion: { readonly repository: RepositoryName; readonly digest: Digest; readonly template: KeyTemplate; readonly body: Uint8Array },
 ): Promise<PreparedManifestDeletion | undefined> {
+  const { repository, digest, template, body } = deletion;
   const { rows } = await queryer.query<[sequence: string, tags: Tag[], subject: string | null]>({
     name: 'prepare-manifest-deletion',
-    text: 'SELECT sequence, tags, subject::text FROM prepare_manifest_deletion($1, $2, $3, $4, $5, $6)',
-    values: [node, repository, digestToColumn(digest), digest, template, tagPrefix(repository, '')],
+    text: 'SELECT sequence, tags, subject::text FROM prepare_manifest_deletion($1, $2, $3, $4, $5, $6, $7)',
+    values: [node, repository, digestToColumn(digest), digest, template, tagPrefix(repository, ''), Buffer.from(body).toString('utf8')],
     rowMode: 'array',
   });
   const [row] = rows;

@@ -19,7 +19,6 @@ import {
   linkTemplate,
   manifestTemplate,
   repositoriesPrefix,
-  tagBody,
   tagPrefix,
   tagTemplate,
   type KeyTemplate,
@@ -178,10 +177,11 @@ class CatchUp {
       const { writes, store, node } = this.journal;
       const template = deletionTemplate(prefix);
       const tags = await listTagsOf(writes, repository, digest);
+      const body = await store.get(entryKey(template, sequence));
       const subject = await findSubject(writes, repository, digest);
       for (const tag of tags) {
         const key = entryKey(deletionTemplate(tagPrefix(repository, tag)), sequence);
-        if ((await store.size(key)) === undefined) await store.put(key, tagBody());
+        if ((await store.size(key)) === undefined) await store.put(key, body ?? new Uint8Array());
       }
       await this.adopt(sequence, repository, [template], entryKey(template, sequence), async (client) => {
         await commitManifestDeletion(client, node.id, sequence, { repository, digest, tags, subject });

@@ -6,7 +6,7 @@ import type { ServerPool } from '../database/pool.js';
 import { isTransient } from '../database/failures.js';
 import type { Lookups } from '../storage/batch-lookups.js';
 import type { BlobStore } from '../storage/blob-store.js';
-import { deletionTemplate, entryKey, tagBody } from '../storage/keys.js';
+import { deletionTemplate, entryKey, manifestPrefix, timeInTagBody } from '../storage/keys.js';
 import {
   listStrayReferrers,
   restoreBlobs,
@@ -108,10 +108,12 @@ async function restoreTagsOf(
   const newest = tags.flatMap(([first]) => (first?.digest === undefined ? [] : [first]));
   for (const { index, deletedAs } of await restoreTags(client, ids, newest)) {
     const tag = newest[index] as RestoredTagEntry;
-    const { repository, prefix, sequence } = tag;
-    if (deletedAs !== undefined && deletedAs > sequence) {
-      const at = new Date();
-      await store.put(entryKey(deletionTemplate(prefix), deletedAs), tagBody(at));
+    const { repository, digest, prefix, sequence } = tag;
+    if (digest !== undefined && deletedAs !== undefined && deletedAs > sequence) {
+      // The same bytes as its manifest's: those that whoever deleted them had in hand.
+      const body = (await store.get(entryKey(deletionTemplate(manifestPrefix(repository, digest)), deletedAs))) ?? new Uint8Array();
+      const at = timeInTagBody(body);
+      await store.put(entryKey(deletionTemplate(prefix), deletedAs), body);
       await restoreTagHistory(client, ids, [{ ...tag, sequence: deletedAs, digest: undefined, at }]);
       await restoreTombstones(client, ids, [{ repository, path: prefix, sequence: deletedAs }]);
       findings.push({

@@ -15,10 +15,11 @@ export function deleteTag(
 ): Promise<boolean> {
   const template = deletionTemplate(tagPrefix(repository, tag));
   const prepare = async (): Promise<Prepared<boolean>> => {
-    const sequence = await prepareTagDeletion(journal.writes, journal.node.id, repository, tag, template);
+    const body = tagBody(new Date(), by);
+    const sequence = await prepareTagDeletion(journal.writes, journal.node.id, { repository, tag, template, body });
     if (sequence === undefined) return { done: false };
     const commit = () => commitTagDeletion(journal.writes, journal.node.id, sequence, repository, tag);
-    return { sequence, objects: [{ template, bytes: tagBody(new Date(), by) }], commit, outcome: true };
+    return { sequence, objects: [{ template, bytes: body }], commit, outcome: true };
   };
   return writeEntries(journal, prepare, signal);
 }

@@ -17,18 +17,17 @@ export async function listTags(reads: Queryer, repository: RepositoryName, last:
   return rows[0]?.[0];
 }
 
-/** The sequence of the deletion that is now pending, or undefined when there is no such tag. */
+/** The sequence of the deletion that is now pending, or undefined when there is no such tag. `body`: of its entry, JSON. */
 export async function prepareTagDeletion(
   queryer: Queryer,
   node: string,
-  repository: RepositoryName,
-  tag: Tag,
-  template: KeyTemplate,
+  deletion: { readonly repository: RepositoryName; readonly tag: Tag; readonly template: KeyTemplate; readonly body: Uint8Array },
 ): Promise<bigint | undefined> {
+  const { repository, tag, template, body } = deletion;
   const { rows } = await queryer.query<{ sequence: string | null }>({
     name: 'prepare-tag-deletion',
-    text: 'SELECT prepare_tag_deletion($1, $2, $3, $4) AS sequence',
-    values: [node, repository, tag, template],
+    text: 'SELECT prepare_tag_deletion($1, $2, $3, $4, $5) AS sequence',
+    values: [node, repository, tag, template, Buffer.from(body).toString('utf8')],
   });
   const sequence = rows[0]?.sequence ?? null;
   return sequence === null ? undefined : BigInt(sequence);

@@ -30,21 +30,15 @@ type Signal = 'SIGSTOP' | 'SIGKILL';
 async function suite(t: Test, signal: Signal, settings: Settings, takeOvers: readonly string[]): Promise<void> {
   const place = await openPlace(t, settings);
   await t.test('pushes and uploads', (t) => pushes(t, place, signal, takeOvers));
+  if (signal === 'SIGSTOP') await t.test('a deletion', (t) => deletion(t, place));
   for (const gap of ['gc.manifests.let-go', 'gc.links.deleted', 'gc.links.committed', 'gc.trash.claimed', 'gc.trash.deleted']) {
     await t.test(`a collection at ${gap}`, (t) => collection(t, place, signal, gap));
   }
 }
 
-/** One node, with a request at each of the places when it ends. */
-async function pushes(t: Test, place: Place, signal: Signal, takeOvers: readonly string[]): Promise<void> {
-  const { client, sql } = place;
-  const known = (await sql<{ id: string }>('SELECT id FROM nodes')).map(({ id }) => id);
+async function startVictim(t: Test, place: Place, places: readonly string[]): Promise<{ victim: HeldProgram; other: HttpClient }> {
   const port = await freePort();
-  const writes = ['write.prepared', 'write.stored'];
-  const victim = await startHeld(
-    ['serve', '--config', place.configFile, '--root', place.root, '-p', String(port)],
-    [...writes, ...takeOvers],
-  );
+  const victim = await startHeld(['serve', '--config', place.configFile, '--root', place.root, '-p', String(port)], places);
   const other = new HttpClient(port);
   t.teardown(() => {
     other.close();
@@ -59,6 +53,41 @@ async function pushes(t: Test, place: Place, signal: Signal, takeOvers: readonly
       ),
     120_000,
   );
+  return { victim, other };
+}
+
+/** Carried out by another node, and then by its writer as well: each of its keys has one content for good. */
+async function deletion(t: Test, place: Place): Promise<void> {
+  const { client, sql, store } = place;
+  const known = (await sql<{ id: string }>('SELECT id FROM nodes')).map(({ id }) => id);
+  const { victim, other } = await startVictim(t, place, ['write.prepared']);
+  const image = imageOf([], { annotations: { in: 'a deletion' } });
+  await pushBlob(client, 'crash/deletion', '{}');
+  for (const tag of ['one', 'two']) await putManifest(client, 'crash/deletion', tag, image);
+  const answer = other.send('DELETE', `/v2/crash/deletion/manifests/${digestOf(image)}`).catch(() => undefined);
+  await victim.reached('write.prepared');
+  victim.child.kill('SIGSTOP');
+  await giveUp(place, known);
+  await until('it is carried out', async () => (await sql('SELECT 1 FROM pending_writes')).length === 0);
+  const contents = async (): Promise<string[][]> => {
+    const keys = (await store.list('repositories/crash/deletion/')).filter((key) => key.endsWith('.deleted'));
+    return Promise.all(keys.map(async (key) => [key, Buffer.from((await store.get(key)) ?? '').toString()]));
+  };
+  const carriedOut = await contents();
+  t.equal(carriedOut.length, 3, 'the manifest and its tags');
+  await wake(victim, 'SIGSTOP');
+  await answer;
+  t.strictSame(await contents(), carriedOut, 'what its writer had in hand');
+  for (const [key = '', body] of carriedOut) t.match(body, /^{"at":".+","by":""}$/, key);
+  await end(victim);
+}
+
+/** One node, with a request at each of the places when it ends. */
+async function pushes(t: Test, place: Place, signal: Signal, takeOvers: readonly string[]): Promise<void> {
+  const { client, sql } = place;
+  const known = (await sql<{ id: string }>('SELECT id FROM nodes')).map(({ id }) => id);
+  const writes = ['write.prepared', 'write.stored'];
+  const { victim, other } = await startVictim(t, place, [...writes, ...takeOvers]);
 
   const answers: Promise<Answer | undefined>[] = [];
   const ask = (answer: Promise<Answer>): void => void answers.push(answer.catch(() => undefined));
