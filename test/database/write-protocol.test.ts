@@ -30,6 +30,12 @@ function commitPush(client: Client, sequence: string, digest: string): Promise<u
   return client.query(text, [node, sequence, digest, `repositories/r/_manifests/${digest.slice(2)}/`]);
 }
 
+/** For a lock, in this database. */
+async function somebodyWaits(client: Client): Promise<void> {
+  const waiting = `SELECT count(*)::text AS v FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+  while ((await one(client, waiting, [])) === '0') await client.query('SELECT pg_stat_clear_snapshot()');
+}
+
 const codeOf = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => 'done',
@@ -70,8 +76,7 @@ void t.test('interleavings', async (t) => {
     await b.query('BEGIN');
     await b.query(`SELECT commit_tag_deletion($1, $2, 'r', 't', $3)`, [node, deletion, tagPath]);
     const pushed = codeOf(commitPush(a, push, m));
-    const waiting = `SELECT count(*)::text AS v FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
-    while ((await one(b, waiting, [])) === '0') await b.query('SELECT pg_stat_clear_snapshot()');
+    await somebodyWaits(b);
     await b.query('COMMIT');
     t.equal(await pushed, 'HA001', 'the push starts again');
     t.equal(await one(a, 'SELECT count(*)::text AS v FROM tags', []), '0', 'the tag is gone, as the store says');
@@ -82,5 +87,29 @@ void t.test('interleavings', async (t) => {
     await a.query('DELETE FROM nodes');
     t.equal(await codeOf(a.query('SELECT abandon_own($1, $2, NULL)', [node, sequence])), 'HA000', 'the outcome is unknown');
     t.equal(await codeOf(commitPush(a, sequence, m)), 'HA000', 'and it cannot be committed');
+  });
+
+  await t.test('a node is not declared dead in the middle of its transaction, and commits nothing afterwards', async (t) => {
+    const dead = `INSERT INTO nodes (id, version, protocol, heartbeat_at) VALUES ($1, 'test', 2, now() - interval '1 hour')`;
+    const declared = 'SELECT count(*)::text AS v FROM delete_dead_nodes()';
+    await a.query(dead, [node]);
+    const sequence = await intend(a);
+    await a.query('BEGIN');
+    await commitPush(a, sequence, m);
+    t.equal(await one(b, declared, []), '0', 'it waits for the next time');
+    const leaving = b.query('DELETE FROM nodes WHERE id = $1', [node]);
+    await somebodyWaits(a);
+    await a.query('COMMIT');
+    await leaving;
+    t.equal(await one(a, 'SELECT count(*)::text AS v FROM tags', []), '1', 'what it has committed counts');
+
+    await a.query(dead, [node]);
+    const late = await intend(a);
+    await b.query('BEGIN');
+    t.equal(await one(b, declared, []), '1', 'now it is dead');
+    const push = codeOf(commitPush(a, late, x));
+    await somebodyWaits(b);
+    await b.query('COMMIT');
+    t.equal(await push, 'HA000', 'who waited for that sees it');
   });
 });
