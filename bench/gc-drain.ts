@@ -55,7 +55,7 @@ interface Round {
 
 const root = mkdtempSync(path.join(values.root, 'ha-registry-bench-gc-'));
 try {
-  const registry = await startRegistry({ root, config: { log: { level: 'warn' }, gc: { interval: '1s' } } });
+  const registry = await startRegistry({ root, config: { log: { level: 'warn' }, gc: { interval: '1s' }, scrub: { enabled: false } } });
   const client = await connectEmbedded(root);
   const address = { host: '127.0.0.1', port: registry.port };
   await timePushes(address, Math.min(100, pushes), none()); // warms up

@@ -7,11 +7,13 @@ import { collectLinks } from './collect-links.js';
 import { collectManifests } from './collect-manifests.js';
 import type { Collection } from './collection.js';
 import { emptyTrash } from './empty-trash.js';
-import { findHindrance } from './gate-queries.js';
+import { findHindrance, refreshStatistics } from './gate-queries.js';
 
 /** A batch that waited for a push was rolled back; after so many in a row the rest waits for the next round. */
 const mostYields = 10;
 const pauseMs = 100;
+/** How often it is asked whether plans are made for tables of another size. */
+const statisticsMs = 2_000;
 
 /**
  * One round: manifests, then what only they referred to, then the trash, until nothing more is due. Safe on several nodes at once: each takes rows that no other
@@ -35,10 +37,15 @@ async function collectAll(
 ): Promise<void> {
   const { pool, counters, batch, obstacle } = collection;
   let limit = batch;
+  let refreshed = -Infinity;
   for (let yields = 0; yields < mostYields;) {
     counters.hindrance = obstacle() ?? (await findHindrance(pool));
     if (counters.hindrance !== undefined) return;
     try {
+      if (performance.now() - refreshed > statisticsMs) {
+        await refreshStatistics(pool);
+        refreshed = performance.now();
+      }
       const done = await collectBatch(collection, limit);
       counters.looked += done;
       onProgress();

@@ -4,11 +4,14 @@
 import { pausePoints } from '../database/pause-points.js';
 import { UndeletedObjects } from '../storage/blob-store.js';
 import type { Collection } from './collection.js';
-import { isComplete } from './gate-queries.js';
+import { isComplete, refreshStatistics } from './gate-queries.js';
+import { beginJob } from './sweep-queries.js';
 import { advanceTrash, claimTrash, finishTrash, isTrashDue } from './trash-queries.js';
 
 /** As many as S3 deletes in one call. */
 const atOnce = 1000;
+/** It reads all that waits. */
+const advanceEvery = '10 minutes';
 
 /**
  * Deletes objects that no row names any more. Their keys can never be visible again, so doing it late, or twice, does no harm; what fails is tried again. Nothing is
@@ -32,10 +35,11 @@ export async function emptyTrash(collection: Collection): Promise<void> {
       counters.objects += deleted.length;
       counters.failedObjects += left.size;
     }
-    const advanced = await advanceTrash(pool, atOnce);
-    await pausePoints.reached?.('gc.trash.advanced');
-    if (keys.length < atOnce && advanced < atOnce) return;
+    if (keys.length < atOnce) break;
+    await refreshStatistics(pool);
   }
+  if (await beginJob(pool, 'advance trash', advanceEvery)) while ((await advanceTrash(pool, atOnce)) === atOnce);
+  await pausePoints.reached?.('gc.trash.advanced');
 }
 
 /** Also that this database is still the one that goes with the store: one that was replaced without noticing yet would delete what its successor holds. */

@@ -42,3 +42,8 @@ export async function beginCollecting(transaction: Queryer, node: string): Promi
     values: [node],
   });
 }
+
+/** Has Postgres plan anew for tables that have grown by much since it last looked. */
+export async function refreshStatistics(queryer: Queryer): Promise<void> {
+  await queryer.query({ name: 'refresh-statistics', text: 'SELECT refresh_statistics()' });
+}

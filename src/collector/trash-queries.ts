@@ -40,7 +40,7 @@ export async function finishTrash(
   return { objects: Number(rows[0]?.objects ?? 0), bytes: Number(rows[0]?.bytes ?? 0) };
 }
 
-/** Starts the time of data whose links are all gone from the store. Returns how many rows it has dealt with. */
+/** Starts the time of data whose links are all gone from the store, where finishTrash overlooked it. Returns how many rows it has dealt with, of links or of data. */
 export async function advanceTrash(queryer: Queryer, limit: number): Promise<number> {
   const { rows } = await queryer.query<{ count: number }>({
     name: 'advance-trash',
