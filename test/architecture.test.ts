@@ -116,7 +116,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'type:config/config',
   ],
   limits: ['oci/', 'type:access/password/logins', 'http/client-address', 'type:http/contract', 'type:observe/metrics'],
-  audit: ['type:access/verdict', 'type:http/contract', 'type:http/client-address', 'type:observe/metrics'],
+  audit: ['oci/', 'type:access/verdict', 'type:http/contract', 'type:http/client-address', 'type:observe/metrics'],
   ...Object.fromEntries(
     domains.map((domain) => [
       domain,

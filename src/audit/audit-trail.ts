@@ -5,6 +5,8 @@
 import type { Recorder, Verdict } from '../access/verdict.js';
 import type { ClientAddress } from '../http/client-address.js';
 import type { FinishedRequest, Request, RequestObserver } from '../http/contract.js';
+import { findDigest } from '../oci/digest.js';
+import { findRepositoryName } from '../oci/repository-name.js';
 import type { LineWriter } from './line-writer.js';
 
 export type AuditedGrants = 'none' | 'writes' | 'all';
@@ -111,8 +113,9 @@ function aboutResource(resource: NonNullable<Request['resource']>): Record<strin
   };
 }
 
+/** Whatever else a query has in their place stays untold. */
 function mountOf(query: string): { digest: string; from: string | undefined } | undefined {
   const parameters = new URLSearchParams(query);
-  const digest = parameters.get('mount');
-  return digest === null ? undefined : { digest: digest.slice(0, longestText), from: parameters.get('from')?.slice(0, longestText) };
+  const digest = findDigest(parameters.get('mount') ?? '');
+  return digest === undefined ? undefined : { digest, from: findRepositoryName(parameters.get('from') ?? '') };
 }
