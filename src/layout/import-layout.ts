@@ -121,10 +121,18 @@ function everything(listed: readonly LayoutDescriptor[]): Selection {
 async function oneOf(source: LayoutSource, listed: readonly LayoutDescriptor[], tag: Tag, maxBytes: number): Promise<Selection> {
   const named = listed.filter(({ annotations }) => annotations?.[refName] === tag);
   const subjects = new Map<Digest, Digest | undefined>();
-  for (const { digest, mediaType } of listed) subjects.set(digest, (await load(source, digest, mediaType, maxBytes))?.manifest.subject);
+  /** Some list the images of an index beside it. */
+  const parts = new Set<Digest>();
+  for (const { digest, mediaType } of listed) {
+    const manifest = (await load(source, digest, mediaType, maxBytes))?.manifest;
+    subjects.set(digest, manifest?.subject);
+    for (const child of manifest?.children ?? []) parts.add(child);
+  }
   const isFallback = ({ annotations }: LayoutDescriptor): boolean =>
     listed.some(({ digest }) => annotations?.[refName] === referrersTag(digest));
-  const candidates = named.length > 0 ? named : listed.filter((entry) => subjects.get(entry.digest) === undefined && !isFallback(entry));
+  const isPart = ({ digest, annotations }: LayoutDescriptor): boolean => parts.has(digest) && annotations?.[refName] === undefined;
+  const images = listed.filter((entry) => subjects.get(entry.digest) === undefined && !isFallback(entry) && !isPart(entry));
+  const candidates = named.length > 0 ? named : images;
   const [chosen, ...others] = [...new Map(candidates.map((entry) => [entry.digest, entry])).values()];
   if (chosen === undefined) throw new LayoutError(`${source.place} holds no image`);
   if (others.length > 0) {

@@ -4,6 +4,11 @@
 /** Runs in a thread of its own: what makes a password hash good is that it takes long. */
 import { argon2id, argon2Verify, bcryptVerify } from 'hash-wasm';
 import { randomBytes } from 'node:crypto';
+import { getPriority, setPriority } from 'node:os';
+import { isMainThread } from 'node:worker_threads';
+
+/** Of this thread alone, which Linux can: whoever logs in can wait, whoever pulls shall not. */
+if (!isMainThread && process.platform === 'linux') setPriority(Math.min(19, getPriority() + 10));
 
 export interface VerifyTask {
   readonly password: string;

@@ -20,6 +20,8 @@ export interface Client {
   readonly copy: (source: Name, target: Name) => Promise<void>;
   /** Pulls into an empty store, checks the content there, and returns the digest. */
   readonly pull: (source: Name) => Promise<string>;
+  /** Pulls into an image layout in an empty directory. */
+  readonly pullLayout?: (source: Name, directory: string) => Promise<void>;
   /** Pushes layers whose length it does not know when it begins. */
   readonly pushStream?: (image: Image, target: Name) => Promise<void>;
   readonly listTags?: (repository: Name) => Promise<string[]>;

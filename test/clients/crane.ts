@@ -17,6 +17,7 @@ export const startCrane: StartClient = async ({ scratch, host, tls }) => {
     const { stdout } = await run(tool.path, args, { env, ...(input === undefined ? {} : { input }) });
     return stdout.trim();
   };
+  const pullLayout = async (source: string, directory: string) => void (await crane(['pull', '--format', 'oci', source, directory]));
   return {
     version: await crane(['version']),
     logIn: async (username, password) => void (await crane(['auth', 'login', host, '--username', username, '--password-stdin'], password)),
@@ -29,9 +30,10 @@ export const startCrane: StartClient = async ({ scratch, host, tls }) => {
     copy: async (source, target) => void (await crane(['copy', source, target])),
     async pull(source) {
       const directory = await mkdtemp(path.join(scratch, 'pull-'));
-      await crane(['pull', '--format', 'oci', source, directory]);
+      await pullLayout(source, directory);
       return verifyLayout(directory);
     },
+    pullLayout,
     async pushStream({ layers }, target) {
       const [layer] = layers;
       await crane(['append', '--new_layer', '-', '--new_tag', target], layer?.tar);

@@ -21,6 +21,8 @@ export interface Drill {
   readonly repository: (name: string) => string;
   /** The name of an image as the client knows it: through the proxy. */
   readonly name: (repository: string, tag?: string) => string;
+  /** Runs a command beside the registry, where it is this build; rejects when it fails. */
+  readonly command?: (...args: string[]) => Promise<unknown>;
   readonly scratch: string;
   readonly image: Layout;
   readonly index: Layout;
@@ -28,7 +30,7 @@ export interface Drill {
 
 export interface Operation {
   readonly title: string;
-  readonly has: (client: Client) => boolean;
+  readonly has: (client: Client, drill: Drill) => boolean;
   readonly run: (drill: Drill) => Promise<void>;
 }
 
@@ -45,6 +47,8 @@ export const operations: readonly Operation[] = [
   { title: 'attach and discover a referrer', has: ({ attach, discover }) => attach !== undefined && discover !== undefined, run: refer },
   { title: 'push and pull an index', has: () => true, run: pushIndex },
   { title: 'copy an index', has: ({ copiesIndexes }) => copiesIndexes, run: copyIndex },
+  { title: 'push a layout that was exported', has: (client, { command }) => layouts(client, command), run: pushExported },
+  { title: 'pull a layout that is imported', has: (client, { command }) => layouts(client, command), run: importPulled },
   { title: 'push, fetch, delete a blob', has: ({ pushBlob }) => pushBlob !== undefined, run: handleBlob },
   { title: 'mount without a source', has: ({ mountsAnonymously }) => mountsAnonymously === true, run: mountAnonymously },
   { title: 'push in chunks', has: ({ pushBlobInChunks }) => pushBlobInChunks !== undefined, run: pushInChunks },
@@ -161,6 +165,26 @@ async function copyIndex({ client, proxy, name, registry, repository }: Drill): 
   await client.copy(name('index', 'v1'), name('index-copy', 'v1'));
   assert.equal(await registry.verified(repository('index-copy'), 'v1'), await registry.verified(repository('index'), 'v1'));
   assert.ok(uploadedBytes(proxy) < smallestLayerBytes, `${uploadedBytes(proxy)} bytes were uploaded, so no layer`);
+}
+
+function layouts({ pullLayout }: Client, command: Drill['command']): boolean {
+  return pullLayout !== undefined && command !== undefined;
+}
+
+async function pushExported({ client, command, name, registry, repository, scratch }: Drill): Promise<void> {
+  const directory = path.join(scratch, 'exported');
+  await command?.('export', `${repository('index')}:v1`, directory);
+  const digest = await registry.verified(repository('index'), 'v1');
+  await client.push({ directory, tag: 'v1', digest, images: [] }, name('exported', 'v1'));
+  assert.equal(await registry.verified(repository('exported'), 'v1'), digest);
+}
+
+async function importPulled({ client, command, name, registry, repository, scratch }: Drill): Promise<void> {
+  const directory = path.join(scratch, 'pulled');
+  await mkdir(directory);
+  await client.pullLayout?.(name('index', 'v1'), directory);
+  await command?.('import', directory, `${repository('imported')}:v1`);
+  assert.equal(await registry.verified(repository('imported'), 'v1'), await registry.verified(repository('index'), 'v1'));
 }
 
 async function handleBlob({ client, name, proxy, scratch }: Drill): Promise<void> {

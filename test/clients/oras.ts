@@ -15,6 +15,8 @@ export const startOras: StartClient = async ({ scratch, host, tls }) => {
     (await run(tool.path, args, { cwd, input, env: isolated(scratch, tls) })).stdout.trim();
   const trust = (side = '') => (tls === undefined ? [`--${side}plain-http`] : [`--${side}ca-file`, tls.authorityFile]);
   const registry = trust();
+  const pullLayout = async (source: string, directory: string) =>
+    void (await oras(['cp', '--no-tty', ...trust('from-'), source, '--to-oci-layout', `${directory}:pulled`]));
   return {
     version: /Version:\s+(\S+)/.exec(await oras(['version']))?.[1] ?? 'unknown',
     logIn: async (username, password) =>
@@ -28,9 +30,10 @@ export const startOras: StartClient = async ({ scratch, host, tls }) => {
     copy: async (source, target) => void (await oras(['cp', '--no-tty', ...trust('from-'), source, ...trust('to-'), target])),
     async pull(source) {
       const directory = await mkdtemp(path.join(scratch, 'pull-'));
-      await oras(['cp', '--no-tty', ...trust('from-'), source, '--to-oci-layout', `${directory}:pulled`]);
+      await pullLayout(source, directory);
       return verifyLayout(directory);
     },
+    pullLayout,
     listTags: async (repository) => (await oras(['repo', 'tags', ...registry, repository])).split('\n'),
     listRepositories: async (host) => (await oras(['repo', 'ls', ...registry, host])).split('\n'),
     async attach(file, subject, artifactType) {

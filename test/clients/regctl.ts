@@ -23,6 +23,7 @@ export const startRegctl: StartClient = async ({ scratch, host, tls }) => {
   await regctl(registry);
   await regctl([...registry, '--blob-chunk', String(chunkBytes), '--blob-max', '65536'], { config: 'chunks' });
   const copy = async (source: string, target: string) => void (await regctl(['image', 'copy', source, target]));
+  const pullLayout = (source: string, directory: string) => copy(source, `ocidir://${directory}:pulled`);
   return {
     version: /VCSTag:\s+(\S+)/.exec(await regctl(['version']))?.[1] ?? 'unknown',
     logIn: async (username, password) =>
@@ -37,9 +38,10 @@ export const startRegctl: StartClient = async ({ scratch, host, tls }) => {
     copy,
     async pull(source) {
       const directory = await mkdtemp(path.join(scratch, 'pull-'));
-      await copy(source, `ocidir://${directory}:pulled`);
+      await pullLayout(source, directory);
       return verifyLayout(directory);
     },
+    pullLayout,
     listTags: async (repository) => (await regctl(['tag', 'ls', repository])).split('\n'),
     listRepositories: async (at) => (await regctl(['repo', 'ls', at])).split('\n'),
     attach: async (file, subject, artifactType) =>

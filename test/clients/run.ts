@@ -8,6 +8,8 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { run as runProgram } from '../support/command.js';
+import { main } from '../support/program.js';
 import { startRegistry, temporaryDirectory } from '../support/registry.js';
 import { endWith, perform, printColumns, printComplaints, type Cell, type Column } from './cells.js';
 import type { StartClient } from './client.js';
@@ -25,20 +27,20 @@ if (options.url !== undefined) {
 } else {
   for (const engine of options.engine === undefined ? ['uws', 'node'] : [options.engine]) {
     const registry = await startRegistry({ config: { server: { engine } } });
-    cells.push(...(await drill(registry.url, `this build, engine ${engine}`)));
+    cells.push(...(await drill(registry.url, `this build, engine ${engine}`, registry.root)));
     await registry.stop();
     printComplaints(registry.log());
   }
 }
 endWith(cells);
 
-async function drill(url: string, title: string): Promise<Cell[]> {
+async function drill(url: string, title: string, root?: string): Promise<Cell[]> {
   const columns: Column[] = [];
-  for (const [name, start] of chosen) columns.push(await drillClient(url, name, start));
+  for (const [name, start] of chosen) columns.push(await drillClient(url, name, start, root));
   return printColumns(title, operations, columns);
 }
 
-async function drillClient(url: string, name: string, start: StartClient): Promise<Column> {
+async function drillClient(url: string, name: string, start: StartClient, root: string | undefined): Promise<Column> {
   const scratch = await temporaryDirectory(`${name}-`);
   const home = path.join(scratch, 'home');
   await mkdir(home);
@@ -54,6 +56,7 @@ async function drillClient(url: string, name: string, start: StartClient): Promi
     client,
     proxy,
     scratch,
+    ...(root === undefined ? {} : { command: (...args) => runProgram(process.execPath, [main, ...args, '--root', root]) }),
     registry: registryApi(url),
     repository: (repository) => `${prefix}/${repository}`,
     name: (repository, tag) => `${proxy.host}/${prefix}/${repository}${tag === undefined ? '' : `:${tag}`}`,
@@ -63,7 +66,7 @@ async function drillClient(url: string, name: string, start: StartClient): Promi
   const cells: Cell[] = [];
   for (const { title, has, run } of operations) {
     proxy.forget();
-    cells.push(has(client) ? await perform(name, title, () => run(drill), evidence) : '-');
+    cells.push(has(client, drill) ? await perform(name, title, () => run(drill), evidence) : '-');
   }
   await client.close?.();
   await proxy.close();

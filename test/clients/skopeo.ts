@@ -23,6 +23,8 @@ export const startSkopeo: StartClient = async ({ scratch, host, tls }) => {
   const [source, target] = [trust('src-'), trust('dest-')];
   const keep = ['--all', '--preserve-digests'];
   const version = /\d+\.\d+\.\d+/.exec(await skopeo(['--version']))?.[0] ?? '0.0.0';
+  const pullLayout = async (name: string, directory: string) =>
+    void (await skopeo(['copy', ...keep, source, `docker://${name}`, `oci:${directory}:pulled`]));
   return {
     version,
     logIn: async (username, password) =>
@@ -37,9 +39,10 @@ export const startSkopeo: StartClient = async ({ scratch, host, tls }) => {
     copy: async (from, to) => void (await skopeo(['copy', ...keep, source, target, `docker://${from}`, `docker://${to}`])),
     async pull(name) {
       const directory = await mkdtemp(path.join(scratch, 'pull-'));
-      await skopeo(['copy', ...keep, source, `docker://${name}`, `oci:${directory}:pulled`]);
+      await pullLayout(name, directory);
       return verifyLayout(directory);
     },
+    pullLayout,
     async pushStream(image, name) {
       const archive = path.join(scratch, 'image.tar');
       await writeDockerArchive(archive, image, 'stream:v1');
