@@ -156,7 +156,7 @@ async function failover(t: Test, directory: LdapServer): Promise<void> {
   t.teardown(() => second.stop());
   const both = open(t, [second.url, directory.url], { timeout: '500ms' });
   t.equal(await both.logIn('alice'), 'Ops, all|dev');
-  second.freeze();
+  await second.freeze();
   t.equal(await both.logIn('alice'), 'Ops, all|dev', 'also while it waits for one that does not answer');
   second.thaw();
   await second.stop();

@@ -253,7 +253,7 @@ async function away(t: Test, { client, log }: WireNode, directory: LdapServer): 
 }
 
 async function frozen(t: Test, { client }: WireNode, directory: LdapServer): Promise<void> {
-  directory.freeze();
+  await directory.freeze();
   const order: string[] = [];
   const waiting = ping(client, 'alice', directoryPasswords.alice).then((answer) => {
     order.push('alice');

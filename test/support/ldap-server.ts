@@ -4,6 +4,7 @@
 /** A real directory server (slapd) on free loopback ports, over a temporary directory, as an ordinary process of the test's own. */
 import { once } from 'node:events';
 import type { ChildProcess } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -24,8 +25,8 @@ export interface LdapServer {
   manage<T>(act: (client: Client) => Promise<T>): Promise<T>;
   stop(): Promise<void>;
   start(): Promise<void>;
-  /** SIGSTOP: connections are taken, and nothing is answered. */
-  freeze(): void;
+  /** SIGSTOP, and waits until no thread runs any more: connections are taken, and nothing is answered. */
+  freeze(): Promise<void>;
   thaw(): void;
 }
 
@@ -104,7 +105,10 @@ export async function startLdapServer(
     manage,
     start,
     stop,
-    freeze: () => void child?.kill('SIGSTOP'),
+    async freeze() {
+      child?.kill('SIGSTOP');
+      while (!isStopped(child?.pid ?? 0)) await sleep(5);
+    },
     thaw: () => void child?.kill('SIGCONT'),
   };
 }
@@ -115,6 +119,12 @@ async function fill(client: Client, people: readonly LdapPerson[], groups: Reado
   await client.add(searcher.dn, { objectClass: ['applicationProcess', 'simpleSecurityObject'], userPassword: searcher.password });
   for (const person of people) await addPerson(client, person);
   for (const [cn, members] of Object.entries(groups)) await addGroup(client, cn, members);
+}
+
+/** A thread that is on another processor goes on for a moment. */
+function isStopped(pid: number): boolean {
+  const threads = readdirSync(`/proc/${pid}/task`).map((thread) => readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8'));
+  return threads.every((stat) => stat.slice(stat.lastIndexOf(')') + 2).startsWith('T'));
 }
 
 export function dnOf(uid: string): string {
