@@ -5,8 +5,10 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostname } from 'node:os';
+import { isDeepStrictEqual } from 'node:util';
 import { LiveAccess } from './access/live-access.js';
 import { openAccess } from './access/open-access.js';
+import type { AttemptOf } from './access/password/logins.js';
 import { SharedKeys } from './access/workload/shared-keys.js';
 import { openAudit } from './audit/open-audit.js';
 import { enterCluster, openCluster } from './cluster/enter-cluster.js';
@@ -25,7 +27,7 @@ import type { Handler, HttpServer, Request, RequestObserver } from './http/contr
 import { createHandler } from './http/routes.js';
 import { expireWrites } from './jobs/expire-writes.js';
 import type { Journal } from './journal/write-entries.js';
-import { openLimits } from './limits/open-limits.js';
+import { countLimits, openLimits } from './limits/open-limits.js';
 import { ManifestCache } from './manifest/manifest-cache.js';
 import { PullTimes } from './manifest/pull-times.js';
 import { ReceiveBudget } from './manifest/receive-budget.js';
@@ -226,11 +228,13 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const pools = { reads: database.reads, writes: journal.writes };
     const reads = openReads(pools, config.gc.delay, availability, openStoreReads(store, cache), batches);
     const warn = (message: string, error: unknown): void => log.warn({ err: error }, message);
-    const limits = openLimits(config.limits, addressOf, metrics);
+    const limitCounters = countLimits(metrics);
+    let limits = openLimits(config.limits, addressOf, limitCounters);
+    const attemptOf: AttemptOf = (request, username) => limits.attemptOf(request, username);
     const audit = await openAudit(config.audit, addressOf, metrics, (line, error) => log.error({ err: error }, line));
     closers.push(async () => audit?.close());
     const issuerKeys = new SharedKeys();
-    const kept = { store, addressOf, warn, recorder: audit, attemptOf: limits.attemptOf, issuerKeys };
+    const kept = { store, addressOf, warn, recorder: audit, attemptOf, issuerKeys };
     const open = (wanted: Config) => openAccess({ config: wanted, ...kept });
     const access = new LiveAccess(await open(config), (error) => warn('what was replaced could not be closed', error));
     closers.push(() => access.close());
@@ -261,7 +265,9 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       allowedOrigins: new Set(config.server.allowed_origins),
       metrics: config.server.metrics.port === undefined ? (request) => getMetrics(metrics, request) : metricsElsewhere,
       onFailure: (error, request) => log.error({ err: error, ...aboutRequest(request) }, 'request failed'),
-      limits: limits.requests,
+      get limits() {
+        return limits.requests;
+      },
       onRefusal: audit === undefined ? undefined : (request, rule) => audit.refused(request, rule),
     });
     const observer = together(
@@ -291,7 +297,9 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       },
       `listening on ${config.server.tls === undefined ? 'http' : 'https'}://${hostForUrl(config.server.bind_address)}:${server.port}`,
     );
-    const onChange = (now: Config): void => {
+    const onChange = (now: Config, before: Config): void => {
+      // What was counted goes on where nothing of it has changed.
+      if (!isDeepStrictEqual(now.limits, before.limits)) limits = openLimits(now.limits, addressOf, limitCounters);
       behindProxies = clientAddressBehind(now.server.trusted_proxies);
     };
     const reloader = openReloader(config, { log, server, access, open, onChange });

@@ -17,7 +17,7 @@ export interface ReloadParts {
   readonly access: LiveAccess;
   readonly open: (config: Config) => Promise<Access>;
   /** What else holds from now on; must not fail. */
-  readonly onChange: (config: Config) => void;
+  readonly onChange: (config: Config, before: Config) => void;
 }
 
 export interface Reloader {
@@ -42,13 +42,14 @@ export function openReloader(started: Config, { log, server, access, open, onCha
         throw error;
       }
       access.replace(opened);
+      const before = running;
       running = config;
       renewal?.close();
       renewal = watchCertificates(running, server, log);
       log.level = config.log.level;
-      onChange(config);
-      log.info('the configuration was read again, and holds from now on');
+      onChange(config, before);
       if (waiting.length > 0) log.warn(`changed, but only from the next start on: ${waiting.join(', ')}`);
+      log.info('the configuration was read again, and holds from now on');
     },
     close: () => renewal?.close(),
   };

@@ -6,6 +6,7 @@ import { readdirSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { Authority } from './support/authority.js';
 import { CommandFailed, run } from './support/command.js';
 import { HttpClient } from './support/http-client.js';
 import { freePort, startRegistry, temporaryDirectory } from './support/registry.js';
@@ -137,23 +138,35 @@ void t.test('config check', { buffered: true }, async (t) => {
   const make = (name: string, days: string) =>
     run('openssl', [...request, '-subj', `/CN=${name}`, '-days', days, '-keyout', file(`${name}.key`), '-out', file(`${name}.crt`)]);
   await Promise.all([make('good', '2'), make('other', '2')]);
-  const past = ['-not_before', '20200101000000Z', '-not_after', '20200102000000Z'];
-  const isOld = await run('openssl', ['x509', '-new', '-key', file('good.key'), '-subj', '/CN=old', ...past, '-out', file('old.crt')]).then(
-    () => true,
-    () => false,
-  );
+  const authority = await Authority.make('clients');
+  const old = await authority.issue('CN=old', { from: new Date('2020-01-01'), until: new Date('2020-01-02') });
+  const lists = { 'clients.pem': authority.pem, 'list.pem': (await authority.list()).pem };
+  const outdated = (await authority.list({ until: new Date('2020-01-02'), from: new Date('2020-01-01') })).pem;
+  const strange = (await (await Authority.make('stranger')).list()).pem;
+  const contents = { 'old.crt': old.cert, 'old.key': old.key, ...lists, 'outdated.pem': outdated, 'strange.pem': strange };
+  for (const [name, content] of Object.entries(contents)) await writeFile(file(name), content);
   const check = async (yaml: string) => {
     await writeFile(file('registry.yaml'), yaml);
     return ha(['config', 'check', '--config', file('registry.yaml')], {}, directory);
   };
   const tls = (certificate: string, key: string) =>
     `log:\n  level: info\nserver:\n  tls:\n    server_certificate_bundle: ${file(certificate)}\n    server_private_key: ${file(key)}\n`;
+  const clients = (bundle: string, list: string) =>
+    `${tls('good.crt', 'good.key')}    client_ca_bundle: ${file(bundle)}\n    client_crl_file: ${file(list)}\n`;
   const before = readdirSync(directory).length + 1;
   t.strictSame(await check(tls('good.crt', 'good.key')), { code: 0, stdout: `${file('registry.yaml')} is good\n`, stderr: '' });
   for (const [what, yaml, place, cause] of [
     ['an unknown key', 'log:\n  levle: info\n', ':2: log.levle', 'unknown setting'],
     ['a file that is not there', tls('none.crt', 'good.key'), ':5: server.tls.server_certificate_bundle', 'cannot be read'],
     ['a key of another certificate', tls('good.crt', 'other.key'), ':6: server.tls.server_private_key', 'does not belong to certificate'],
+    ['authorities that are none', clients('good.key', 'list.pem'), ':7: server.tls.client_ca_bundle', 'no certificate in it'],
+    ['a list of somebody else', clients('clients.pem', 'strange.pem'), ':8: server.tls.client_crl_file', 'signed by none'],
+    [
+      'authorities of nothing',
+      `${tls('good.crt', 'good.key')}    client_certificate: required\n`,
+      ':7: server.tls.client_certificate',
+      'needs',
+    ],
     ['a certificate that is none', tls('registry.yaml', 'good.key'), ':5: server.tls.server_certificate_bundle', "can't be used"],
   ] as const) {
     const { code, stdout, stderr } = await check(yaml);
@@ -162,10 +175,13 @@ void t.test('config check', { buffered: true }, async (t) => {
     t.match(stderr, cause, 'and why');
     t.equal(stderr.trim().split('\n').length, 1, 'in one line');
   }
-  if (isOld) {
-    const { code, stdout } = await check(tls('old.crt', 'good.key'));
-    t.equal(code, 0, 'an expired certificate is no reason not to start');
-    t.match(stdout, /^warning: server\.tls\.server_certificate_bundle: .*old\.crt expired on /, 'but one to tell');
+  for (const [yaml, warning] of [
+    [tls('old.crt', 'old.key'), /^warning: server\.tls\.server_certificate_bundle: .*old\.crt expired on /],
+    [clients('clients.pem', 'outdated.pem'), /^warning: server\.tls\.client_crl_file: .*outdated\.pem: .*CN=clients is out of date/],
+  ] as const) {
+    const { code, stdout } = await check(yaml);
+    t.equal(code, 0, 'what has expired is no reason not to start');
+    t.match(stdout, warning, 'but one to tell');
   }
   t.equal((await ha(['config', 'shreck'])).code, 2, 'no such command');
   t.equal(readdirSync(directory).length, before, 'nothing was made');

@@ -11,6 +11,7 @@ const live: readonly string[] = [
   'ldap',
   'oidc',
   'repository',
+  'limits',
   'server.tls',
   'server.trusted_proxies',
   'server.external_url',

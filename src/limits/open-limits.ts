@@ -15,22 +15,36 @@ export interface LimitSettings {
   readonly exempt: readonly string[];
 }
 
+export interface LimitCounters {
+  onLimited(this: void, limit: string): void;
+  onFailed(this: void): void;
+}
+
 export interface Limits {
   readonly requests: RequestLimits | undefined;
   readonly attemptOf: AttemptOf;
 }
 
-export function openLimits({ requests, failed_logins: failed, exempt }: LimitSettings, clientOf: ClientAddress, metrics: Metrics): Limits {
+/** Once in a process, whatever the limits become. */
+export function countLimits(metrics: Metrics): LimitCounters {
   const limited = metrics.counter('registry_limited_requests_total', 'Requests that were answered 429.', ['limit']);
   const failures = metrics.counter('registry_failed_logins_total', 'Passwords that were wrong.', []).with();
+  return { onLimited: (limit) => limited.with(limit).add(), onFailed: () => failures.add() };
+}
+
+export function openLimits(
+  { requests, failed_logins: failed, exempt }: LimitSettings,
+  clientOf: ClientAddress,
+  { onLimited, onFailed }: LimitCounters,
+): Limits {
   const isExempt = addressesIn(exempt);
   const addressOf = (request: Request): string | undefined => {
     const address = clientOf(request);
     return exempt.length > 0 && isExempt(address) ? undefined : address;
   };
-  const parts = { addressOf, onLimited: (limit: string) => limited.with(limit).add(), now: () => performance.now() };
+  const parts = { addressOf, onLimited, now: () => performance.now() };
   return {
     requests: openRequestLimits(requests, parts),
-    attemptOf: openFailedLogins(failed, { ...parts, onFailed: () => failures.add() }),
+    attemptOf: openFailedLogins(failed, { ...parts, onFailed }),
   };
 }

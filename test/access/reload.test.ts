@@ -46,6 +46,7 @@ async function onSignal(t: Test, engine: Engine): Promise<void> {
     manifests: { max_size: '1MiB' },
     server: { shutdown_delay: '100ms' },
     log: { level: 'info', requests: 'all' },
+    limits: { failed_logins: { per_username: { rate: '1/10m' } } },
   };
   t.equal(await node.reload(second), 'taken');
   t.match(
@@ -81,6 +82,8 @@ async function onSignal(t: Test, engine: Engine): Promise<void> {
     t.equal(said.split('\n').length, 1, 'in one line');
   }
   t.equal(await statusOf('guest', '/v2/guests/tags/list', 'guest-pass-8d21'), 404, 'and what was before goes on');
+  const wrong = () => statusOf('phantom', '/v2/guests/tags/list', 'wrong-pass');
+  t.strictSame([await wrong(), await wrong()], [401, 429], 'limits are the new ones');
   t.equal(await node.reload(first), 'taken', 'a good one is taken after bad ones');
   t.equal(await statusOf('reader', '/v2/team/tags/list'), 200, 'and holds');
 }
