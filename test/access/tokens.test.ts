@@ -167,6 +167,7 @@ async function refresh(t: Test, { client }: WireNode): Promise<void> {
   t.equal(again.status, 200);
   t.equal((await client.send('GET', '/v2/team/app/manifests/v1', { headers: bearer(jsonOf<TokenReply>(again).token) })).status, 200);
   t.equal((await client.send('GET', '/v2/team/app/manifests/v1', { headers: bearer(token) })).status, 401, 'it opens nothing itself');
+  t.equal((await client.send('GET', '/v2/', { headers: bearer(token) })).status, 401, 'not even the ping');
   t.equal((await postToken(client, { grant_type: 'refresh_token', refresh_token: `${token}x` })).status, 401);
   t.equal((await postToken(client, { grant_type: 'refresh_token', refresh_token: reply.token })).status, 401);
   t.equal((await postToken(client, { grant_type: 'password', username: 'reader', password: 'wrong' })).status, 401);
