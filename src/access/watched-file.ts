@@ -74,7 +74,12 @@ export function watchFiles(files: readonly string[], take: () => Promise<void>, 
   return { close: () => clearInterval(timer) };
 }
 
+/** Never throws: what cannot be looked at cannot be read either, which then says why. */
 function stateOf(file: string): string {
-  const stats = statSync(file, { throwIfNoEntry: false });
-  return stats === undefined ? 'none' : `${stats.ino} ${stats.size} ${stats.mtimeMs}`;
+  try {
+    const { ino, size, mtimeMs } = statSync(file);
+    return `${ino} ${size} ${mtimeMs}`;
+  } catch {
+    return 'none';
+  }
 }
