@@ -33,11 +33,7 @@ export async function openSession(
   owner: string,
 ): Promise<string> {
   const id = randomUUID();
-  const { quotas, writes } = uploads.journal;
-  if (quotas !== undefined) await guarded(quotas.requireRoom(writes, repository));
-  await guarded(
-    insertSession(uploads.journal.writes, uploads.journal.node.id, { id, repository, dataUuid: randomUUID(), algorithm, owner }, false),
-  );
+  await insert(uploads, { id, repository, dataUuid: randomUUID(), algorithm, owner }, false);
   return id;
 }
 
@@ -50,8 +46,15 @@ export async function beginUpload(
   owner: string,
 ): Promise<ActiveUpload> {
   const session = { id: randomUUID(), repository, dataUuid: randomUUID(), algorithm, resumable: false };
-  await guarded(insertSession(uploads.journal.writes, uploads.journal.node.id, { ...session, owner }, true));
+  await insert(uploads, { ...session, owner }, true);
   return new ActiveUpload(uploads, { ...session, revision: 1n }, initialState(uploads, session.dataUuid, algorithm), nothingBegun, body);
+}
+
+/** Throws DENIED where the repository has no room for anything. */
+async function insert({ journal }: Uploads, session: Parameters<typeof insertSession>[2], held: boolean): Promise<void> {
+  const { quotas, writes, node } = journal;
+  if (quotas !== undefined) await guarded(quotas.requireRoom(writes, session.repository));
+  await guarded(insertSession(writes, node.id, session, held));
 }
 
 const nothingBegun: PartsSoFar = { begun: undefined, nextPart: 1 };

@@ -69,6 +69,7 @@ async function answers(t: Test, { client }: WireNode): Promise<void> {
   await pushBlob(client, 'small/app', bytesOf(10 * KiB - 9 * KiB - 2 - image.length, 'to the brim'));
   t.equal((await put('third', image)).status, 201, 'also when it is full');
   checkRefusal(t, await client.send('POST', '/v2/small/app/blobs/uploads/', { body: '' }), /this is 1 bytes more/, 'then no upload begins');
+  checkRefusal(t, await upload('small/app', layer), /this is 1 bytes more/, 'of one request neither, before its body is read');
   const chunks = await client.send('POST', '/v2/free/app/blobs/uploads/', { body: '' });
   t.equal(chunks.status, 202, 'but elsewhere');
 
