@@ -111,6 +111,19 @@ export async function listRepositoriesOf(queryer: Queryer, digest: Digest, limit
   return rows.map(([name]) => name);
 }
 
+/** Those of `repositories` that a digest can be mounted from. */
+export async function findHolders(queryer: Queryer, digest: Digest, repositories: readonly RepositoryName[]): Promise<RepositoryName[]> {
+  if (repositories.length === 0) return [];
+  const { rows } = await queryer.query<[RepositoryName]>({
+    name: 'find-holders',
+    text: `SELECT r.name FROM repositories r JOIN repository_blobs rb ON rb.repository_id = r.id JOIN blobs b USING (digest, uuid)
+           WHERE r.name = ANY ($2) AND rb.digest = $1 AND NOT b.damaged`,
+    values: [digestToColumn(digest), repositories],
+    rowMode: 'array',
+  });
+  return rows.map(([name]) => name);
+}
+
 export interface LinkCommit extends LinkKey {
   readonly sequence: bigint;
   readonly uuid: string;

@@ -7,7 +7,7 @@ import { RegistryError } from '../oci/errors.js';
 import { findRepositoryName, type RepositoryName } from '../oci/repository-name.js';
 import type { Caller } from '../access/caller.js';
 import { mountBlob } from '../blob/link-blob.js';
-import { listRepositoriesOf } from '../blob/link-queries.js';
+import { findHolders, listRepositoriesOf } from '../blob/link-queries.js';
 import { parseContentRange } from '../http/byte-range.js';
 import type { Uploads } from './active-upload.js';
 import { sessionLocation, sessionRange, uploadUnknown } from './session-answers.js';
@@ -98,7 +98,10 @@ function mountSource(from: string | null): RepositoryName[] | undefined {
   return repository === undefined ? [] : [repository];
 }
 
-/** Those that the caller may read from; undefined: any that has it. Where that is none, not even what the repository has already is told. */
+/**
+ * Those that the caller may read from; undefined: any that has it. Where that is none, or where the caller may not read what it pushes and none of them has it, not even
+ * what the repository has already is told.
+ */
 async function mountSources(
   { journal }: Uploads,
   caller: Caller,
@@ -110,7 +113,8 @@ async function mountSources(
   if (!caller.may('mount-blob', repository, { digest })) return 'refused';
   const sources = asked ?? (await listRepositoriesOf(journal.writes, digest, mostSources));
   const readable = sources.filter((source) => caller.may('get-blob', source, { digest }));
-  return readable.length === 0 ? 'refused' : readable;
+  const counted = caller.may('get-blob', repository, { digest }) ? readable : await findHolders(journal.writes, digest, readable);
+  return counted.length === 0 ? 'refused' : counted;
 }
 
 /** A layer that more repositories have than this is uploaded again where none of the first ones may be read. */

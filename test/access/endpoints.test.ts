@@ -353,6 +353,13 @@ async function mounts(t: Test, node: WireNode): Promise<void> {
   const secret = await pushAs(node, 'team/app', 'only the team has this');
   t.equal((await mount('stranger', 'other/app', secret, '')).status, 202, 'from anywhere, but only from where it may read');
   t.equal((await mount('admin', 'team/elsewhere', secret, '')).status, 201);
+  const held = await pushAs(node, 'drop/app', 'whoever may only push is not told of it');
+  const faces = [
+    await mount('stranger', 'drop/app', held, '&from=public/app'),
+    await mount('stranger', 'drop/app', secret, '&from=public/app'),
+  ];
+  t.strictSame(faceOf(faces[0] as Answer), faceOf(faces[1] as Answer), 'whoever may not pull the target does not learn what it has');
+  t.equal((await mount('stranger', 'drop/app', layerDigest, '&from=public/app')).status, 201, 'but mounts what the source has');
   const head = await node.client.send('HEAD', `/v2/other/app/blobs/${secret}`, { headers: credentials.stranger });
   t.equal(head.status, 404, 'nothing came with the refusal');
 }

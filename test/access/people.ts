@@ -62,6 +62,10 @@ export async function settings(more: Readonly<Record<string, unknown>> = {}): Pr
         namespace: 'tags',
         policies: ['identity.id == "writer"', 'identity.id == "reader" && request.reference != "secret"'],
       },
+      {
+        namespace: 'drop',
+        policies: ['identity.id == "writer"', 'identity.id == "stranger" && request.action in ["put-blob", "mount-blob"]'],
+      },
       { namespace: 'open', policy_default_allow: true, policies: ['identity.id == ""', 'identity.id == "stranger"'] },
     ],
   };
