@@ -106,6 +106,22 @@ export async function lifetimeSuite(t: Test, stage: Stage): Promise<void> {
     t.same([...names].sort(), ['first', 'second']);
   });
 
+  await t.test('who asked is known also after they have gone', async (t) => {
+    const begun = signalled();
+    const gone = signalled<string>();
+    const { open } = await start(t, stage, async (request) => {
+      begun.resolve();
+      await new Promise((resolve) => request.signal.addEventListener('abort', resolve));
+      gone.resolve(request.remoteAddress);
+      return { status: 200 };
+    });
+    const wire = await open();
+    await wire.request('GET /');
+    await begun.promise;
+    wire.socket.destroy();
+    t.equal(await gone.promise, '127.0.0.1');
+  });
+
   await t.test('drain: what is in flight is finished, the rest is closed', async (t) => {
     const arrived: Request[] = [];
     const answer = signalled();

@@ -190,6 +190,8 @@ export class UwsExchange implements FinishedRequest, Swept {
 
   #answerLater(pending: Promise<Reply>): void {
     this.#watch();
+    // What can only be asked of a client that is there.
+    void this.remoteAddress;
     void this.clientCertificate;
     pending.then(
       (reply) => this.#answer(reply, false),
