@@ -143,6 +143,9 @@ void t.test('lists of revoked certificates', async (t) => {
   const ofRoot = await open({ authoritiesFile, listFile: await fileOf(pem) });
   t.match(ofRoot.warnings, [/no revocation list of CN=intermediate/]);
   t.match(ask(ofRoot, below), /is not known/, 'an authority without a list counts for nothing');
+  const ofIntermediate = await open({ authoritiesFile, listFile: await fileOf((await intermediate.list()).pem) });
+  t.match(ofIntermediate.warnings, [/no revocation list of CN=root/]);
+  t.match(ask(ofIntermediate, below), /is not known/, 'nor does one that it signed');
   const ofBoth = await open({ authoritiesFile, listFile: await fileOf(pem + (await intermediate.list()).pem) });
   t.match(ask(ofBoth, below), { id: 'below' }, 'several lists in one file');
   const old = await root.list({ revoked: [good], from: new Date(Date.now() - 4 * 3_600_000) });

@@ -17,7 +17,7 @@ import { readSubject, type Subject } from './subject.js';
 
 export interface CertificateSettings {
   readonly authoritiesFile: string;
-  /** With it a certificate counts only while its authority's list does not name it. */
+  /** With it a certificate counts only while no list names it or an authority above it, and each of these has one. */
   readonly listFile: string | undefined;
   readonly isRequired: boolean;
   readonly idFrom: 'common_name' | 'san_dns' | 'san_email' | 'san_uri' | 'none';
@@ -90,7 +90,7 @@ interface Examined {
   readonly refusal: string | undefined;
   readonly fromMs: number;
   readonly untilMs: number;
-  /** Of all authorities above it that have one. */
+  /** Of all authorities above it. */
   readonly lists: readonly RevocationList[];
 }
 
@@ -171,7 +171,7 @@ function examine(pem: string, { authorities, lists }: Trust, settings: Certifica
       ? 'the client certificate is of an authority that does not count here'
       : isRevoked
         ? 'the client certificate was revoked'
-        : lists !== undefined && listed[0] === undefined
+        : lists !== undefined && listed.includes(undefined)
           ? 'whether the client certificate was revoked is not known'
           : undefined;
   return {
