@@ -257,7 +257,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
           return draining;
         },
         get degraded() {
-          return availability.reason;
+          return availability.degraded;
         },
       },
       availability,

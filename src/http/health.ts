@@ -7,8 +7,8 @@ import type { Reply } from './contract.js';
 export interface Health {
   /** True from the first sign that the node is to end. */
   readonly draining: boolean;
-  /** Why nothing but pulls is served; undefined when all is well. */
-  readonly degraded: string | undefined;
+  /** The database cannot be asked, so nothing but pulls is served. */
+  readonly degraded: boolean;
 }
 
 const json = { 'Content-Type': 'application/json' };
@@ -23,12 +23,12 @@ export function getLivez(): Reply {
   return { status: 200, headers: json, body: '{"status":"alive"}' };
 }
 
-/** The node serves. One that has lost its database is ready all the same, since it serves pulls. */
+/** The node serves. One that has lost its database is ready all the same, since it serves pulls. Anybody may ask, so where the database is, and what it said, stays in the log. */
 export function getReadyz({ draining, degraded }: Health): Reply {
   if (draining) return { status: 503, headers: { ...json, 'Retry-After': '2' }, body: '{"status":"not ready","reason":"draining"}' };
   return {
     status: 200,
     headers: json,
-    body: JSON.stringify(degraded === undefined ? { status: 'ready' } : { status: 'degraded', reason: degraded }),
+    body: degraded ? '{"status":"degraded","reason":"the database is away, or cannot be used"}' : '{"status":"ready"}',
   };
 }

@@ -9,6 +9,7 @@ import { startOwnPostgres } from '../support/own-postgres.js';
 import { freshDatabase } from '../support/postgres.js';
 import { startPooler } from '../support/pooler.js';
 import { startPostgresProxy } from '../support/postgres-proxy.js';
+import { jsonOf } from '../support/http-client.js';
 import { freePort, temporaryDirectory } from '../support/registry.js';
 import { findTool } from '../support/tools.js';
 import { imageOf, until } from '../support/wire-suite.js';
@@ -136,7 +137,8 @@ async function lateRefusal(t: Test): Promise<void> {
   const asked = proxy.roundTrips.length;
   await until('it has tried again and again', () => proxy.roundTrips.length > 5 * asked + 20);
   t.equal(node.log().split(reason).length, 2, 'once');
-  t.match((await node.client.send('GET', '/readyz')).body.toString(), reason, 'so does its readiness');
+  const readiness = { status: 'degraded', reason: 'the database is away, or cannot be used' };
+  t.strictSame(jsonOf(await node.client.send('GET', '/readyz')), readiness, 'its readiness, which anybody may ask for, does not say it');
   t.equal(await pulls(node, 'team/a', 'v1'), imageOf(['v1']), 'pulls go on');
   await query(url, `ALTER DATABASE ${away.pathname.slice(1)} RESET synchronous_commit`);
   await untilPushed(node, 'team/a', 'v2');
