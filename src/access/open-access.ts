@@ -13,12 +13,13 @@ import type { ClientCertificates } from './certificate/client-certificates.js';
 import { openAuthorizer, type Authorizer, type OnPolicyError } from './policy/authorize.js';
 import type { ChallengeSettings } from './challenge.js';
 import type { Explainer } from './policy/explain.js';
+import { tellPolicyFailures } from './policy/tell-failures.js';
 import { openFileKeys } from './token/file-keys.js';
 import { openForeignTokens } from './open-foreign-tokens.js';
 import { openGate, type Gate } from './gate.js';
 import { makeIdentity } from './identity.js';
 import { openLdapUsers } from './ldap/ldap-users.js';
-import { openLocalUsers, parseHtpasswd, type LocalUser } from './password/local-users.js';
+import { idsOfOthers, openLocalUsers, parseHtpasswd, type LocalUser } from './password/local-users.js';
 import { openLogins, type AttemptOf } from './password/logins.js';
 import { openPasswords } from './password/passwords.js';
 import type { PasswordSource } from './password/password-source.js';
@@ -74,8 +75,7 @@ async function openParts(
   const { access, server, repository } = config;
   const { hasIdentities } = access;
   const { external } = access.token;
-  const onPolicyError: OnPolicyError = (error, rule, { id }, { action, namespace }) =>
-    warn(`a policy failed, so it denied ${action} in ${namespace ?? ''} to ${id === '' ? 'anonymous' : id}: ${rule}`, error);
+  const onPolicyError = tellPolicyFailures(warn);
   const authorizer = authorizerFor(config, onPolicyError);
   const challenge: ChallengeSettings = {
     kind: access.challenge,
@@ -148,7 +148,8 @@ export function authorizerFor({ access, repository, ldap }: Config, onError: OnP
 
 /** Everybody with a password that is kept here; a configured identity goes before one of the file with the same name. */
 export function localUsers({ identity, access }: Config): LocalUser[] {
-  const fromFile = access.htpasswd_file === undefined ? [] : [...parseHtpasswd(readFileSync(access.htpasswd_file, 'utf8')).values()];
+  const { htpasswd_file: file } = access;
+  const fromFile = file === undefined ? [] : [...parseHtpasswd(readFileSync(file, 'utf8'), idsOfOthers(identity)).values()];
   return [...configuredUsers(identity).values(), ...fromFile];
 }
 
@@ -177,9 +178,10 @@ function openSources(
   const lists = [() => configured];
   const { htpasswd_file: file } = config.access;
   if (file !== undefined) {
-    const htpasswd = watchFile(file, parseHtpasswd, onChange, (error) =>
-      warn(`${file} (access.htpasswd_file) is not as it should be, so its last good state goes on`, error),
-    );
+    const onError = (error: unknown): void =>
+      warn(`${file} (access.htpasswd_file) is not as it should be, so its last good state goes on`, error);
+    const taken = idsOfOthers(config.identity);
+    const htpasswd = watchFile(file, (text) => parseHtpasswd(text, taken), onChange, onError);
     closers.push(() => htpasswd.close());
     lists.push(() => htpasswd.current);
     sources.push(openLocalUsers('htpasswd', () => htpasswd.current, verify));

@@ -4,7 +4,7 @@
 /** The settings of access control, and what a value must be. */
 import { z } from 'zod';
 import { parseKeyFile } from '../access/token/file-keys.js';
-import { knownHash, parseHtpasswd } from '../access/password/local-users.js';
+import { idsOfOthers, knownHash, parseHtpasswd } from '../access/password/local-users.js';
 import { compilePolicy, PolicyFault } from '../access/policy/policy.js';
 import { findRepositoryName } from '../oci/repository-name.js';
 import { externalTokens } from './foreign-token-schema.js';
@@ -37,6 +37,14 @@ export const identities = z
       groups: z.array(z.string().min(1)).default([]),
     }),
   )
+  .superRefine((entries, context) => {
+    const seen = new Set<string>();
+    for (const [id, { username = id }] of Object.entries(entries)) {
+      if (seen.has(username))
+        context.addIssue({ code: 'custom', path: [id, 'username'], message: 'another identity has this name already' });
+      seen.add(username);
+    }
+  })
   .default({});
 
 export const policies = z
@@ -87,3 +95,14 @@ export const access = z
   .prefault({});
 
 export const externalUrl = siteUrl.transform((value) => value.replace(/\/$/, '')).optional();
+
+/** What is wrong only with both of them: nobody of a file may become an identity. */
+export function checkTogether(
+  parsed: { readonly access: z.output<typeof access>; readonly identity: z.output<typeof identities> },
+  context: z.RefinementCtx,
+): void {
+  const taken = idsOfOthers(parsed.identity);
+  const passwords = parsedFile((text) => parseHtpasswd(text, taken)).optional();
+  for (const { message } of passwords.safeParse(parsed.access.htpasswd_file).error?.issues ?? [])
+    context.addIssue({ code: 'custom', path: ['access', 'htpasswd_file'], message });
+}

@@ -3,7 +3,7 @@
 
 /** Every setting with its default, and what a value must be. */
 import { z } from 'zod';
-import { access, externalUrl, identities, policies } from './access-schema.js';
+import { access, checkTogether, externalUrl, identities, policies } from './access-schema.js';
 import { audit } from './audit-schema.js';
 import { workloadIssuers } from './foreign-token-schema.js';
 import { ldap } from './ldap-schema.js';
@@ -109,7 +109,7 @@ const databaseUrl = z
   .regex(/^postgres(ql)?:\/\//, 'expected postgres://…')
   .refine((value) => URL.canParse(value), 'expected postgres://…');
 
-export const schema = z.strictObject({
+const settings = z.strictObject({
   server: z
     .strictObject({
       bind_address: z.string().min(1).default('127.0.0.1'),
@@ -196,5 +196,7 @@ export const schema = z.strictObject({
     })
     .prefault({}),
 });
+
+export const schema = settings.superRefine(checkTogether);
 
 export type Parsed = z.output<typeof schema>;

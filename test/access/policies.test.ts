@@ -10,7 +10,7 @@ import type { Action } from '../../src/access/actions.js';
 import { openAuthorizer, type NamespaceRules } from '../../src/access/policy/authorize.js';
 import type { GroupGrant } from '../../src/access/policy/group-grants.js';
 import { anonymous, makeIdentity, type Identity } from '../../src/access/identity.js';
-import { parseHtpasswd } from '../../src/access/password/local-users.js';
+import { idsOfOthers, parseHtpasswd } from '../../src/access/password/local-users.js';
 import { openPasswords } from '../../src/access/password/passwords.js';
 import { compilePolicy, mentionedIn, PolicyFault, type PolicyRequest } from '../../src/access/policy/policy.js';
 import { openRevocations } from '../../src/access/token/revocations.js';
@@ -285,7 +285,8 @@ void t.test('keys in the store', async (t) => {
   const grants = [{ type: 'repository', name: 'a', actions: ['pull'] }];
   const { token } = await tokens[0].issue(ci, grants);
   const seen = await tokens[1].verify(token);
-  t.strictSame(seen, { identity: ci, grants, source: 'token' }, 'another node knows who it is');
+  const identity = { ...ci, certificate: anonymous.certificate };
+  t.strictSame(seen, { identity, grants, source: 'token' }, 'another node knows who it is; a certificate is not told on');
   t.equal(tokens[1].verify(token), seen, 'and remembers it');
 
   const refresh = await tokens[0].issueRefresh({ id: 'ci', username: 'robot', source: 'identity', stamp: 's' });
@@ -420,6 +421,9 @@ void t.test('htpasswd', (t) => {
     [1, 'nothing\n'],
   ] as const)
     t.throws(() => parseHtpasswd(text), new RegExp(`line ${line} `), text.trim());
+  const ids = idsOfOthers({ robot: { username: 'ci' }, alice: {}, bob: { username: 'bob' } });
+  t.throws(() => parseHtpasswd(`alice:${bcrypt}\nrobot:${bcrypt}\n`, ids), /line 2 .* id of an identity/, 'nobody becomes another');
+  t.strictSame([...parseHtpasswd(`alice:${bcrypt}\nbob:${bcrypt}\nci:${bcrypt}\n`, ids).keys()], ['alice', 'bob', 'ci']);
   t.end();
 });
 
@@ -441,6 +445,8 @@ async function configuration(t: Test, directory: string): Promise<void> {
   };
   const hash = '$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g';
   await writeFile(path.join(directory, 'htpasswd'), 'alice:plain\n');
+  await writeFile(path.join(directory, 'others'), `alice:${hash}\nci:${hash}\n`);
+  const ci = `identity:\n  ci:\n    username: robot\n    password: '${hash}'\n`;
   for (const [what, yaml, place, message] of [
     ['a plain expression', policiesOf('      - identity.id == 5\n'), '4:21', 'repository.0.policies.0'],
     ['in quotes', policiesOf(`      - 'identity.id == ''x'' && foo'\n`), '4:34', 'foo is not known'],
@@ -453,6 +459,8 @@ async function configuration(t: Test, directory: string): Promise<void> {
     ['a namespace that is none', 'repository:\n  - namespace: Team\n', '2', 'repository.0.namespace'],
     ['a password', 'identity:\n  ci:\n    password: hunter2\n', '3', 'identity.ci.password'],
     ['a file of passwords', `access:\n  htpasswd_file: ${directory}/htpasswd\n`, '2', 'line 1'],
+    ['a user name twice', `${ci}  robot:\n    password: '${hash}'\n`, '5', 'identity.robot.username'],
+    ["a file with an identity's id", `${ci}access:\n  htpasswd_file: ${directory}/others\n`, '6', 'line 2'],
     ['a file of keys', `access:\n  token:\n    key_file: ${file}\n`, '3', 'no private key'],
     ['a short secret', 'access:\n  token:\n    secret: hunter2\n', '3', 'access.token.secret'],
     ['a lifetime below what clients take', 'access:\n  token:\n    lifetime: 59s\n', '3', 'access.token.lifetime'],

@@ -47,8 +47,14 @@ function loginOf(user: LocalUser): Login {
   return login;
 }
 
+/** Ids whose owners log in with another name: who had such a name in a file would become them. */
+export function idsOfOthers(identities: Readonly<Record<string, { readonly username?: string | undefined }>>): ReadonlySet<string> {
+  const others = Object.entries(identities).filter(([id, { username = id }]) => username !== id);
+  return new Set(others.map(([id]) => id));
+}
+
 /** `name:hash` lines. Throws an Error that names the line. */
-export function parseHtpasswd(text: string): Map<string, LocalUser> {
+export function parseHtpasswd(text: string, taken: ReadonlySet<string> = new Set()): Map<string, LocalUser> {
   const users = new Map<string, LocalUser>();
   for (const [index, raw] of text.split('\n').entries()) {
     const line = raw.trim();
@@ -56,6 +62,7 @@ export function parseHtpasswd(text: string): Map<string, LocalUser> {
     const [, username, hash] = /^([^:]+):(.*)$/.exec(line) ?? [];
     if (username === undefined || hash === undefined || !knownHash.test(hash))
       throw new Error(`line ${index + 1} is no name with a bcrypt or argon2 hash (htpasswd -B, or ha-registry hash-password)`);
+    if (taken.has(username)) throw new Error(`line ${index + 1} has the id of an identity that logs in with another name (identity)`);
     users.set(username, { id: username, username, hash, groups: [] });
   }
   return users;
