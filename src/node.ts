@@ -20,10 +20,8 @@ import { childEnvironment, type Config } from './config/config.js';
 import { Availability } from './database/availability.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
 import { openServers, type Servers } from './database/servers.js';
-import { asRegistryError, isConnectionLoss } from './database/failures.js';
-import { chooseEngine } from './http/engine/choose-engine.js';
+import { isConnectionLoss } from './database/failures.js';
 import { clientAddressBehind, type ClientAddress } from './http/client-address.js';
-import type { Handler, HttpServer, Request, RequestObserver } from './http/contract.js';
 import { createHandler } from './http/routes.js';
 import { expireWrites } from './jobs/expire-writes.js';
 import type { Journal } from './journal/write-entries.js';
@@ -34,7 +32,7 @@ import { ReceiveBudget } from './manifest/receive-budget.js';
 import { countCluster } from './observe/cluster-metrics.js';
 import { countCollection } from './observe/gc-metrics.js';
 import type { Log } from './observe/log.js';
-import { getMetrics, metricsElsewhere, serveMetrics } from './observe/metrics-endpoint.js';
+import { getMetrics, metricsElsewhere } from './observe/metrics-endpoint.js';
 import { Metrics } from './observe/metrics.js';
 import {
   countAvailability,
@@ -49,12 +47,12 @@ import { observePools } from './observe/observed-pool.js';
 import { observeStore } from './observe/observed-store.js';
 import { countScrub } from './observe/scrub-metrics.js';
 import { together } from './observe/observers.js';
-import { logRequests, nameOf } from './observe/request-log.js';
+import { logRequests } from './observe/request-log.js';
 import { countRequests } from './observe/request-metrics.js';
 import type { Tracer } from './observe/tracer.js';
-import { RegistryError } from './oci/errors.js';
 import { startJobs, type Jobs } from './node-jobs.js';
-import { openReloader, tlsFilesOf } from './reload.js';
+import { aboutRequest, hostForUrl, listen, listenForMetrics } from './node-listeners.js';
+import { openReloader } from './reload.js';
 import { openStore, openWorkers } from './open-store.js';
 import { openQuotas } from './quota/quotas.js';
 import { openReads } from './reads/database-reads.js';
@@ -64,7 +62,7 @@ import { newScrubCounters } from './scrub/scrubbing.js';
 import { ownerKey } from './storage/keys.js';
 import type { ServiceManager } from './supervision/service-manager.js';
 import { BufferPool } from './upload/buffer-pool.js';
-import { addonProblem, loadAddon } from './worker/addon.js';
+import { addonProblem } from './worker/addon.js';
 import { HashClock, timedHasher, type HashedSpan } from './worker/hash-clock.js';
 import { loadHasher } from './worker/hash.js';
 
@@ -276,7 +274,8 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       tracer?.requests,
       audit?.observer,
     );
-    await listenForMetrics(config, log, metrics, closers);
+    const metricsServer = await listenForMetrics(config, log, metrics);
+    closers.push(async () => metricsServer?.close());
     const server = await listen(config, log, tracer?.wrap(handler) ?? handler, observer);
     countBuild(metrics, { version, node: process.versions.node, engine: server.engine, hash: hasher.implementation, store: store.kind });
     const drain = async (): Promise<void> => {
@@ -353,45 +352,4 @@ async function openTracing({ tracing }: Config, log: Log, addressOf: ClientAddre
   const { openTracer } = await import('./observe/otlp-tracer.js');
   const { endpoint, headers, sample_ratio: sampleRatio, service_name: serviceName } = tracing;
   return openTracer({ endpoint, headers, sampleRatio, serviceName, version, instance: `${hostname()}:${process.pid}`, addressOf }, log);
-}
-
-async function listenForMetrics(config: Config, log: Log, metrics: Metrics, closers: (() => Promise<unknown>)[]): Promise<void> {
-  const { bind_address: host, port } = config.server.metrics;
-  if (port === undefined) return;
-  const server = await serveMetrics(metrics, host, port).catch((error: unknown) => {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const cause = code === 'EADDRINUSE' ? 'the port is taken' : message;
-    throw new Error(`cannot listen for metrics on ${host}:${port}: ${cause} (server.metrics.port)`, { cause: error });
-  });
-  closers.push(() => server.close());
-  log.info(`metrics on http://${hostForUrl(host)}:${server.port}/metrics`);
-}
-
-async function listen(config: Config, log: Log, handler: Handler, observer: RequestObserver): Promise<HttpServer> {
-  const { server } = config;
-  const { serve, reason } = await chooseEngine(server.engine, loadAddon()?.setReceiveBuffer);
-  if (reason !== undefined) log.warn(`serving with node:http: ${reason}`);
-  return serve(handler, {
-    host: server.bind_address,
-    port: server.port,
-    reusePort: server.reuse_port,
-    receiveBufferBytes: server.receive_buffer,
-    maxConnections: server.max_connections,
-    idleTimeoutMs: server.idle_timeout,
-    minimumRateBytesPerSecond: server.minimum_rate,
-    tls: tlsFilesOf(config),
-    observer,
-    onError: (error, request) => {
-      const failure = asRegistryError(error);
-      if (!(failure instanceof RegistryError)) log.error({ err: error, ...aboutRequest(request) }, 'a reply failed');
-    },
-  });
-}
-
-function aboutRequest({ id, method, path, resource }: Request): Record<string, string> {
-  return { requestId: id, method: method.slice(0, 20), ...(resource === undefined ? { path: path.slice(0, 200) } : nameOf(resource)) };
-}
-
-function hostForUrl(address: string): string {
-  return address.includes(':') ? `[${address}]` : address;
 }
