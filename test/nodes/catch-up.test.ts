@@ -3,7 +3,7 @@
 
 /** A database that was set back while no node ran: what only the store remembers comes back by itself, and nothing is collected before. */
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { cp, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { databaseState, stateDifferences } from '../support/database-state.js';
@@ -136,10 +136,16 @@ async function recentCopy(t: Test, withAnother: boolean, reason: string): Promis
   await pushTag(node, 'team/a', 'v1');
   await postgres.stop();
   const copy = await postgres.backUp();
+  const highWater = path.join(root, 'store/cluster/high-water');
+  await mkdir(highWater, { recursive: true });
+  await cp(highWater, path.join(root, 'high-water'), { recursive: true });
   await postgres.start();
   await until('it is pushed to again', () => pushTag(node, 'team/a', 'v2').catch(() => undefined), 60_000);
   const another = withAnother ? await startNode(t, root, { url: postgres.url }) : undefined;
   await Promise.all([node.kill(), another?.kill()]);
+  // The store has not been told since how far the database is, which is done once a minute.
+  await rm(highWater, { recursive: true, force: true });
+  await cp(path.join(root, 'high-water'), highWater, { recursive: true });
   await postgres.stop();
   await postgres.restore(copy);
   await postgres.start();
