@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import { sqlStateOf } from '../database/failures.js';
 import type { Queryer } from '../database/pool.js';
 
 /** What a node must speak for anything to be collected beside it: moving times on before it says that something exists. */
@@ -45,5 +46,12 @@ export async function beginCollecting(transaction: Queryer, node: string): Promi
 
 /** Has Postgres plan anew for tables that have grown by much since it last looked. */
 export async function refreshStatistics(queryer: Queryer): Promise<void> {
-  await queryer.query({ name: 'refresh-statistics', text: 'SELECT refresh_statistics()' });
+  try {
+    await queryer.query({ name: 'refresh-statistics', text: 'SELECT refresh_statistics()' });
+  } catch (error) {
+    // It took longer than a statement may. What was analyzed by then counts.
+    if (sqlStateOf(error) !== queryCanceled) throw error;
+  }
 }
+
+const queryCanceled = '57014';

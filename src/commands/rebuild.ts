@@ -5,6 +5,7 @@ import { findCatchUp, setCaughtUp } from '../cluster/cluster-queries.js';
 import type { ServerPool } from '../database/pool.js';
 import type { Journal } from '../journal/write-entries.js';
 import { catchUp } from '../rebuild/catch-up.js';
+import { holdWalk } from '../rebuild/catch-up-queries.js';
 import { importDistribution } from '../rebuild/import-distribution.js';
 import type { Counts } from '../rebuild/rebuild-queries.js';
 import { rebuild, type RebuildProgress } from '../rebuild/rebuild.js';
@@ -86,11 +87,13 @@ async function takeOver(journal: Journal, hash: Hash, values: CommandInput['valu
 
 async function catchUpWith(journal: Journal, pool: ServerPool, values: CommandInput['values']): Promise<number> {
   const report = new Report(values['json'] === true);
+  const letGo = await holdWalk(pool);
+  if (letGo === undefined) throw new Error('the store is being walked already, by a node or by another --catch-up: wait for its end');
   const due = await findCatchUp(pool);
   const counts = await catchUp(journal, pool, {
     onProgress: ({ entries, adopted, dropped }) => report.line(`${entries} entries, ${adopted} adopted, ${dropped} rows dropped`),
     onFinding: (finding) => report.finding(finding),
-  });
+  }).finally(letGo);
   if (due !== undefined) await setCaughtUp(pool, due);
   const { entries, adopted, dropped } = counts;
   report.end(`looked at ${entries} entries, adopted ${adopted}, dropped ${dropped} rows`, { entries, adopted, dropped }, collectionNote);

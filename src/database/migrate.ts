@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { readdir, readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, type ClientConfig } from 'pg';
+import { isTransient } from './failures.js';
 import { clientOptions, type Connection } from './servers.js';
 
 const directory = new URL('./migrations/', import.meta.url);
@@ -41,10 +43,29 @@ export async function migrateOn(server: ClientConfig): Promise<void> {
   }
 }
 
+/** Whoever waits for a table keeps others waiting, who push: so it waits a moment, and tries again. */
+const lockTimeout = '1s';
+const mostAttempts = 120;
+const pauseMs = 500;
+
 async function apply(client: Client, name: string): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await applyOnce(client, name);
+    } catch (error) {
+      if (attempt >= mostAttempts || !isTransient(error)) {
+        throw new Error(`migration ${name} failed: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+      }
+    }
+    await sleep(pauseMs);
+  }
+}
+
+async function applyOnce(client: Client, name: string): Promise<void> {
   const sql = await readFile(new URL(name, directory), 'utf8');
   try {
     await client.query('BEGIN');
+    await client.query(`SET LOCAL lock_timeout = '${lockTimeout}'`);
     await client.query(sql);
     await client.query('INSERT INTO schema_migrations (number, name, breaking) VALUES ($1, $2, $3)', [
       numberOf(name),
@@ -54,7 +75,7 @@ async function apply(client: Client, name: string): Promise<void> {
     await client.query('COMMIT');
   } catch (error) {
     await client.query('ROLLBACK').catch(() => undefined);
-    throw new Error(`migration ${name} failed: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw error;
   }
 }
 

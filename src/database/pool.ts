@@ -74,6 +74,8 @@ const sessionSettings: Readonly<Record<string, string>> = {
   tcp_keepalives_interval: '5',
   tcp_keepalives_count: '3',
   timezone: 'UTC',
+  // Statements that wait for a lock look again afterwards.
+  default_transaction_isolation: 'read committed',
   jit: 'off',
   // Every statement here finds its rows by an index, and must do so also before a table has statistics: a scan chosen while it was empty stays until it is analyzed.
   plan_cache_mode: 'force_generic_plan',

@@ -5,6 +5,7 @@ import { findCatchUp, setCaughtUp } from '../cluster/cluster-queries.js';
 import type { ServerPool } from '../database/pool.js';
 import type { Journal } from '../journal/write-entries.js';
 import { catchUp } from '../rebuild/catch-up.js';
+import { holdWalk } from '../rebuild/catch-up-queries.js';
 import type { Finding } from '../rebuild/read-group.js';
 
 export interface CatchUpWork {
@@ -25,9 +26,20 @@ const mostFindings = 20;
  * Brings a database that went back in time forward to what the store holds, where that is due. A walk that is broken off, because its node ends or leads no more, is
  * begun anew by the next leader: what was adopted by then is only looked at. Until one has come to its end nothing is deleted.
  */
-export async function catchUpWhenDue({ journal, pool, mayGoOn, signal, log }: CatchUpWork): Promise<void> {
+export async function catchUpWhenDue(work: CatchUpWork): Promise<void> {
+  const { pool } = work;
   const generation = await findCatchUp(pool);
   if (generation === undefined) return;
+  const letGo = await holdWalk(pool);
+  if (letGo === undefined) return;
+  try {
+    await walk(generation, work);
+  } finally {
+    await letGo();
+  }
+}
+
+async function walk(generation: bigint, { journal, pool, mayGoOn, signal, log }: CatchUpWork): Promise<void> {
   const since = performance.now();
   const ended = new AbortController();
   let told = since;

@@ -4,12 +4,12 @@
 /** What a database that went back in time holds beside the store, and the steps that bring it forward. */
 import type { PoolClient } from 'pg';
 import { digestFromText, digestsToColumn, digestToColumn, namesToColumn } from '../database/columns.js';
-import type { Queryer } from '../database/pool.js';
+import type { Queryer, ServerPool } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
 import type { Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { KeyTemplate } from '../storage/keys.js';
-import type { RestoredLink } from './read-group.js';
+import type { RestoredLink, RestoredTagEntry } from './read-group.js';
 
 /** What the database has under a prefix. */
 export interface Known {
@@ -64,6 +64,25 @@ export async function listUnknownTagEntries(
   });
   return rows.map(([position]) => Number(position) - 1);
 }
+
+/** One walk at a time, so that who ends first does not end the others' rest. Resolves to what gives it back; undefined while another walks. */
+export async function holdWalk(pool: ServerPool): Promise<(() => Promise<void>) | undefined> {
+  const client = await pool.connect();
+  const { rows } = await client.query<{ held: boolean }>('SELECT pg_try_advisory_lock($1) AS held', [walkLock]).catch((error: unknown) => {
+    client.release();
+    throw error;
+  });
+  if (rows[0]?.held === true)
+    return async () => {
+      await client.query('SELECT pg_advisory_unlock($1)', [walkLock]).catch(() => undefined);
+      client.release();
+    };
+  client.release();
+  return undefined;
+}
+
+/** Any number of its own. */
+const walkLock = 4_872_100_917;
 
 /** Collection stops until `endCatchUp`, also when this process does not come that far. */
 export async function beginCatchUp(queryer: Queryer, recorded: bigint): Promise<void> {
@@ -189,15 +208,13 @@ export async function dropTombstone(queryer: Queryer, path: string, sequence: bi
 /** A tag whose newest entry was dropped points at the next one again. */
 export async function resetTag(
   queryer: Queryer,
-  entry: { readonly repository: RepositoryName; readonly tag: Tag; readonly sequence: bigint; readonly at: Date | undefined },
+  node: string,
+  entry: Pick<RestoredTagEntry, 'repository' | 'tag' | 'prefix' | 'sequence' | 'at'>,
   digest: Digest,
 ): Promise<void> {
-  await queryer.query(
-    `INSERT INTO tags (repository_id, name, digest, sequence, updated_at)
-     SELECT r.id, $2, m.digest, $4, COALESCE($5, now()) FROM repositories r JOIN manifests m ON m.repository_id = r.id AND m.digest = $3 WHERE r.name = $1
-     ON CONFLICT DO NOTHING`,
-    [entry.repository, entry.tag, digestToColumn(digest), entry.sequence, entry.at ?? null],
-  );
+  const { repository, tag, prefix, sequence, at } = entry;
+  const values = [node, repository, tag, prefix, digestToColumn(digest), sequence, at ?? null];
+  await queryer.query('SELECT reset_tag($1, $2, $3, $4, $5, $6, $7)', values);
 }
 
 /** When it was, as its entry says. */

@@ -293,11 +293,11 @@ class CatchUp {
   }
 
   private async resetTag(prefix: string): Promise<void> {
-    const { store, writes } = this.journal;
+    const { store, writes, node } = this.journal;
     for await (const group of groupEntries(walkKeys(store, prefix))) {
       const { tag: entries = [] } = await readGroup(store, { ...group, entries: group.entries.slice(0, 1) }, { marks: this.marks });
       const newest: RestoredTagEntry | undefined = entries[0];
-      if (newest?.digest !== undefined) await resetTag(writes, newest, newest.digest);
+      if (newest?.digest !== undefined) await resetTag(writes, node.id, newest, newest.digest);
     }
   }
 

@@ -112,4 +112,47 @@ void t.test('interleavings', async (t) => {
     await b.query('COMMIT');
     t.equal(await push, 'HA000', 'who waited for that sees it');
   });
+
+  await t.test('an entry that was committed a moment before it is adopted stays', async (t) => {
+    await a.query(`INSERT INTO nodes (id, version) VALUES ($1, 'test')`, [node]);
+    const path = `repositories/r/_manifests/${m.slice(2)}/`;
+    const sequence = await intend(a);
+    await commitPush(a, sequence, m);
+    await a.query('DELETE FROM object_trash; DELETE FROM pending_writes');
+    const adopt = () => one(b, `SELECT adopt_entry($1, $2, 'r', ARRAY[$3 || '%']) AS v`, [node, sequence, path]).then(String);
+    t.equal(await adopt(), 'true', 'nothing tells that it was committed');
+    t.equal(await codeOf(commitPush(b, sequence, m)), 'done');
+    t.strictSame((await a.query('SELECT key FROM object_trash')).rows, [], 'none of its keys is trashed');
+    t.equal(await one(a, 'SELECT sequence::text AS v FROM manifests WHERE digest = $1', [m]), sequence);
+
+    const uuid = randomUUID();
+    const link = await intend(a);
+    const linkPath = 'repositories/r/_blobs/sha256/02aa/';
+    await a.query(`SELECT commit_link($1, $2, 'r', '\\x02aa', $3, $4, 3, NULL, NULL, $4)`, [node, link, linkPath, uuid]);
+    t.equal(
+      await one(b, `SELECT adopt_entry($1, $2, 'r', ARRAY[$3 || '%.' || $4]) AS v`, [node, link, linkPath, uuid]).then(String),
+      'true',
+    );
+    await b.query(`SELECT commit_link($1, $2, 'r', '\\x02aa', $3, $4, 3, NULL, NULL, NULL)`, [node, link, linkPath, uuid]);
+    t.strictSame((await a.query('SELECT key FROM object_trash')).rows, [], 'nor is that of a link');
+
+    const deletion = await intend(a);
+    const deleteTag = () => b.query(`SELECT commit_tag_deletion($1, $2, 'r', 't', $3)`, [node, deletion, tagPath]);
+    await deleteTag();
+    await one(b, `SELECT adopt_entry($1, $2, 'r', ARRAY[$3 || '%.deleted']) AS v`, [node, deletion, tagPath]);
+    t.equal(await codeOf(deleteTag()), 'done', 'a tag is deleted twice');
+  });
+
+  await t.test('what is claimed to be deleted is not adopted, nor its data kept', async (t) => {
+    const sequence = await intend(a);
+    await a.query('DELETE FROM object_trash; DELETE FROM pending_writes');
+    const [template, data] = ['repositories/r/_blobs/sha256/03/%.x', randomUUID()];
+    const trash = (key: string) => a.query(`INSERT INTO object_trash (key, reason) VALUES (${key}, 'gc')`);
+    await trash(`entry_key('${template}', ${sequence})`);
+    await trash(`data_key('${data}')`);
+    await a.query('SELECT claim_trash(10, $1)', ['1 minute']);
+    t.equal(await one(b, `SELECT adopt_entry($1, $2, 'r', ARRAY[$3]) AS v`, [node, sequence, template]).then(String), 'false', 'the entry');
+    t.equal(await codeOf(b.query('SELECT keep_data($1)', [data])), 'HA001', 'the data');
+    t.equal((await a.query('SELECT FROM object_trash')).rowCount, 2, 'both are still to be deleted');
+  });
 });
