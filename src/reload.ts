@@ -6,7 +6,7 @@ import type { LiveAccess } from './access/live-access.js';
 import type { Access } from './access/open-access.js';
 import { watchFiles } from './access/watched-file.js';
 import { checkFiles } from './config/check-files.js';
-import type { Config } from './config/config.js';
+import { ConfigurationError, type Config } from './config/config.js';
 import { takeOver } from './config/live-settings.js';
 import type { HttpServer, TlsFiles } from './http/contract.js';
 import type { Log } from './observe/log.js';
@@ -32,6 +32,7 @@ export function openReloader(started: Config, { log, server, access, open, onCha
   return {
     async reload(next) {
       const { config, waiting } = takeOver(running, next);
+      refuseOpening(config, running);
       for (const warning of await checkFiles(config)) log.warn(warning);
       const opened = await open(config);
       try {
@@ -53,6 +54,14 @@ export function openReloader(started: Config, { log, server, access, open, onCha
     },
     close: () => renewal?.close(),
   };
+}
+
+/** An empty file is a configuration, too, and one that opens the registry to everybody who reaches it, through a proxy of this machine perhaps. */
+function refuseOpening({ access }: Config, before: Config): void {
+  if (!before.access.hasIdentities || access.hasIdentities || access.anonymous) return;
+  throw new ConfigurationError(
+    'identity: nobody could be told from anybody any more, so everything would be open; set access.anonymous: true if that is meant, or start anew',
+  );
 }
 
 export function tlsFilesOf({ server: { tls } }: Config): TlsFiles | undefined {

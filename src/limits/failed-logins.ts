@@ -20,19 +20,24 @@ export interface FailedLoginParts {
   readonly now: () => number;
 }
 
+/** Directories take names in any case, and with any number of spaces. */
+function foldedName(username: string): string {
+  return username.slice(0, longestName).normalize('NFKC').trim().replace(/\s+/g, ' ').toLowerCase();
+}
+
 const mostKnown = 50_000;
 const longestName = 255;
 
 /**
- * Failures alone count, by address and by name; a name's do not count where its owner has logged in from that address before, so that nobody who guesses a password
- * can keep its owner out of where they usually are.
+ * Failures alone count, and attempts while they are under way, by address and by name; a name's do not count where its owner has logged in from that address before, so
+ * that nobody who guesses a password can keep its owner out of where they usually are.
  */
 export function openFailedLogins(rates: FailedLoginRates, { addressOf, onLimited, onFailed, now }: FailedLoginParts): AttemptOf {
   const byAddress = rates.per_address === undefined ? undefined : new RateLimiter(rates.per_address, now);
   const byUsername = rates.per_username === undefined ? undefined : new RateLimiter(rates.per_username, now);
   const known = new Set<string>();
-  const refuseAfter = (limiter: RateLimiter | undefined, key: string, name: keyof FailedLoginRates): void => {
-    const waitMs = limiter?.wait(key) ?? 0;
+  const take = (limiter: RateLimiter | undefined, key: string, name: keyof FailedLoginRates): void => {
+    const waitMs = limiter?.take(key) ?? 0;
     if (waitMs === 0) return;
     onLimited(`failed_logins.${name}`);
     throw tooMany('too many failed logins', waitMs, `limits.failed_logins.${name}`);
@@ -40,25 +45,29 @@ export function openFailedLogins(rates: FailedLoginRates, { addressOf, onLimited
   return (request, username) => {
     const address = addressOf(request);
     const from = address === undefined ? undefined : addressKey(address);
-    const name = username.slice(0, longestName);
+    const name = foldedName(username);
     const home = `${from} ${name}`;
+    const isKnown = known.has(home);
     return {
       begin() {
         if (from === undefined) return;
-        refuseAfter(byAddress, from, 'per_address');
-        if (!known.has(home)) refuseAfter(byUsername, name, 'per_username');
-      },
-      end(succeeded) {
-        if (!succeeded) onFailed();
-        if (from === undefined) return;
-        if (succeeded) {
-          known.delete(home);
-          known.add(home);
-          if (known.size > mostKnown) known.delete(known.keys().next().value ?? '');
-          return;
+        take(byAddress, from, 'per_address');
+        try {
+          if (!isKnown) take(byUsername, name, 'per_username');
+        } catch (error) {
+          byAddress?.giveBack(from);
+          throw error;
         }
-        byAddress?.spend(from);
-        if (!known.has(home)) byUsername?.spend(name);
+      },
+      end(result) {
+        if (result === 'wrong') onFailed();
+        if (from === undefined || result === 'wrong') return;
+        byAddress?.giveBack(from);
+        if (!isKnown) byUsername?.giveBack(name);
+        if (result === 'undecided') return;
+        known.delete(home);
+        known.add(home);
+        if (known.size > mostKnown) known.delete(known.keys().next().value ?? '');
       },
     };
   };

@@ -28,24 +28,20 @@ export class RateLimiter {
 
   /** Takes one if there is one: 0, or the milliseconds until there is. hot: two look-ups in a map. */
   take(key: string): number {
-    const waitMs = this.wait(key);
-    if (waitMs === 0) this.spend(key);
-    return waitMs;
-  }
-
-  /** The milliseconds until one could be taken. */
-  wait(key: string): number {
-    const waitMs = this.fullFrom(key) + this.intervalMs - this.depthMs - this.now();
+    const fullAt = this.fullFrom(key) + this.intervalMs;
+    const waitMs = fullAt - this.depthMs - this.now();
     // Fractions do not add up to a whole.
-    return waitMs < 0.001 ? 0 : waitMs;
-  }
-
-  /** Takes one also where there is none: those that were under way at the same time do not add up to more than an empty bucket. */
-  spend(key: string): void {
-    const fullAt = Math.min(this.fullFrom(key) + this.intervalMs, this.now() + this.depthMs);
+    if (waitMs >= 0.001) return waitMs;
     this.fullAt.delete(key);
     this.fullAt.set(key, fullAt);
     if (this.fullAt.size > mostKeys) this.fullAt.delete(this.fullAt.keys().next().value ?? '');
+    return 0;
+  }
+
+  /** One that was taken, and not for what is counted. */
+  giveBack(key: string): void {
+    const fullAt = this.fullAt.get(key);
+    if (fullAt !== undefined) this.fullAt.set(key, fullAt - this.intervalMs);
   }
 
   private fullFrom(key: string): number {

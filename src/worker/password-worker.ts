@@ -10,6 +10,8 @@ import { isMainThread } from 'node:worker_threads';
 /** Of this thread alone, which Linux can: whoever logs in can wait, whoever pulls shall not. */
 if (!isMainThread && process.platform === 'linux') setPriority(Math.min(19, getPriority() + 10));
 
+const longestForBcrypt = 72;
+
 export interface VerifyTask {
   readonly password: string;
   /** Argon2 or bcrypt, in their usual forms. */
@@ -18,7 +20,10 @@ export interface VerifyTask {
 
 export async function verify({ password, hash }: VerifyTask): Promise<boolean> {
   if (password === '') return false;
-  return hash.startsWith('$2') ? bcryptVerify({ password, hash }) : argon2Verify({ password, hash });
+  if (!hash.startsWith('$2')) return argon2Verify({ password, hash });
+  // No such hash is of a longer one. It takes as long all the same.
+  const isTooLong = Buffer.byteLength(password) > longestForBcrypt;
+  return (await bcryptVerify({ password: isTooLong ? 'x' : password, hash })) && !isTooLong;
 }
 
 /** What OWASP's password storage cheat sheet asks for at least: 19 MiB, two passes. */

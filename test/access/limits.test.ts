@@ -17,7 +17,7 @@ void t.test('a bucket', async (t) => {
   const limiter = new RateLimiter({ count: 3, perMs: 1_000, burst: 6 }, () => now);
   const taken = () => Array.from({ length: 20 }, () => limiter.take('a')).filter((waitMs) => waitMs === 0).length;
   t.equal(taken(), 6, 'the burst');
-  t.ok(Math.abs(limiter.wait('a') - 333.3) < 1, 'and when there is one again');
+  t.ok(Math.abs(limiter.take('a') - 333.3) < 1, 'and when there is one again');
   t.equal(limiter.take('b'), 0, 'of others another one');
   now += 999;
   t.equal(taken(), 2, 'two and nearly three');
@@ -25,10 +25,10 @@ void t.test('a bucket', async (t) => {
   t.equal(taken(), 1);
   now += 60_000;
   t.equal(taken(), 6, 'never more than the burst');
-  for (let more = 0; more < 50; more++) limiter.spend('a');
-  t.ok(limiter.wait('a') < 334, 'what came at once does not add up');
-  for (let key = 0; key < 50_000; key++) limiter.spend(`other ${key}`);
-  t.equal(limiter.wait('a'), 0, 'who was seen longest ago is forgotten: memory is bounded');
+  for (let back = 0; back < 2; back++) limiter.giveBack('a');
+  t.equal(taken(), 2, 'what was given back');
+  for (let key = 0; key < 50_000; key++) limiter.take(`other ${key}`);
+  t.equal(limiter.take('a'), 0, 'who was seen longest ago is forgotten: memory is bounded');
 });
 
 void t.test('an address of IPv6 counts for its network', (t) => {
@@ -63,12 +63,24 @@ void t.test('failed logins', async (t) => {
     } catch (error) {
       return Number((error as { headers: Record<string, string> }).headers['Retry-After']);
     }
-    one.end(succeeds);
+    one.end(succeeds ? 'right' : 'wrong');
     return 0;
   };
   const failures = (address: string, name: string) =>
     Array.from({ length: 10 }, () => attempt(address, name, false)).filter((wait) => wait === 0).length;
   t.equal(attempt('10.0.0.1', 'alice', true), 0);
+  const atOnce = Array.from({ length: 10 }, () => attemptOf({ remoteAddress: '10.0.0.8' } as Request, 'carol'));
+  const begun = atOnce.filter((one) => {
+    try {
+      one.begin();
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  t.equal(begun.length, 3, 'also while they are under way');
+  for (const [index, one] of begun.entries()) one.end(index === 0 ? 'wrong' : 'undecided');
+  t.equal(failures('10.0.0.8', 'CAROL '), 2, 'what could not be decided does not count; a name counts however it is written');
   t.equal(failures('10.0.0.2', 'alice'), 3, 'a name from elsewhere');
   t.equal(attempt('10.0.0.3', 'alice', true), 20, 'also from a third address, where it has not logged in before');
   t.equal(attempt('10.0.0.1', 'alice', true), 0, 'but not where it has');

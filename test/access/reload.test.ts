@@ -74,6 +74,7 @@ async function onSignal(t: Test, engine: Engine): Promise<void> {
     ['an unknown key', 'log:\n  level: warn\nserfer: {}\n', /refused.*registry\.yaml:3: serfer: unknown setting/],
     ['a bad policy', 'access:\n  admin: ["1 +"]\n', /refused.*registry\.yaml:2:\d+: access\.admin/],
     ['nobody to be', JSON.stringify({ server: { bind_address: '0.0.0.0' } }), /refused.*server\.bind_address/],
+    ['nobody to be any more', '', /refused.*identity: nobody could be told from anybody/],
   ] as const) {
     const before = node.log().length;
     t.equal(await node.reloadText(text), 'refused', what);

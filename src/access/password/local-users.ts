@@ -16,7 +16,8 @@ export interface LocalUser {
 
 export type VerifyPassword = (password: string, hash: string) => Promise<boolean>;
 
-export const knownHash = /^(\$argon2(id|i|d)\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+|\$2[aby]\$\d\d\$[./A-Za-z0-9]{53})$/;
+export const knownHash =
+  /^(\$argon2(id|i|d)\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+|\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53})$/;
 
 /** `users` is asked each time, so that they may change. */
 export function openLocalUsers(name: string, users: () => ReadonlyMap<string, LocalUser>, verify: VerifyPassword): PasswordSource {

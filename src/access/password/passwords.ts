@@ -19,7 +19,8 @@ export type Refusal = 'unknown name' | 'wrong password';
 export interface Attempt {
   /** Throws what refuses it. */
   begin(): void;
-  end(succeeded: boolean): void;
+  /** `undecided`: it could not be told. */
+  end(result: 'right' | 'wrong' | 'undecided'): void;
 }
 
 export interface Passwords {
@@ -65,12 +66,13 @@ export function openPasswords(sources: readonly PasswordSource[], waste: () => P
       try {
         const result = await login;
         const succeeded = typeof result !== 'string';
-        attempt?.end(succeeded);
+        attempt?.end(succeeded ? 'right' : 'wrong');
         if (succeeded) entry.until = now() + (result.rememberMs ?? rememberMs);
         else drop();
         return result;
       } catch (error) {
         drop();
+        attempt?.end('undecided');
         throw error;
       }
     },
