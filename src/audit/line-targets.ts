@@ -2,18 +2,20 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Where lines of the audit log go. */
-import { write } from 'node:fs';
+import { constants, write } from 'node:fs';
 import { open, stat, type FileHandle } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { LineTarget } from './line-writer.js';
 
 /** For the group that reads logs, and nobody else. */
 const mode = 0o640;
+/** A pipe that nobody reads is an error, and not to be waited for. */
+const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK;
 
 /** Appends to a file; when another has its name (logrotate), or none, a new one is opened. Rejects where it cannot be opened. */
 export async function openAuditFile(path: string): Promise<LineTarget> {
   const openNew = async () => {
-    const handle = await open(path, 'a', mode);
+    const handle = await open(path, flags, mode);
     const { ino, dev } = await handle.stat();
     return { handle, ino, dev };
   };

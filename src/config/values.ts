@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Kinds of values that settings have. */
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { isNetwork } from '../http/client-address.js';
@@ -91,8 +91,8 @@ function isReadable(file: string): boolean {
 export const secretFile = path.transform((file, context) => {
   try {
     return readFileSync(file, 'utf8').trim();
-  } catch {
-    context.addIssue('the file cannot be read');
+  } catch (error) {
+    context.addIssue(`the file cannot be read: ${file} (${(error as NodeJS.ErrnoException).code})`);
     return z.NEVER;
   }
 });
@@ -100,10 +100,13 @@ export const secretFile = path.transform((file, context) => {
 /** A file whose content must be of a form; its path. */
 export const parsedFile = (parse: (text: string) => unknown) =>
   path.superRefine((file, context) => {
+    const refuse = (message: string): void => context.addIssue({ code: 'custom', message });
     try {
+      // A pipe would be waited for.
+      if (!statSync(file).isFile()) return refuse(`${file} is not a regular file`);
       parse(readFileSync(file, 'utf8'));
     } catch (error) {
-      const isUnread = (error as NodeJS.ErrnoException).syscall !== undefined;
-      context.addIssue({ code: 'custom', message: isUnread ? 'the file cannot be read' : `${file}: ${(error as Error).message}` });
+      const { code, syscall, message } = error as NodeJS.ErrnoException;
+      refuse(syscall === undefined ? `${file}: ${message}` : `the file cannot be read: ${file} (${code})`);
     }
   });

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** The audit log: what it tells of whom, and how its lines reach a file. */
+import { execFileSync } from 'node:child_process';
 import { appendFile, readFile, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
@@ -187,6 +188,12 @@ void t.test('all, on standard output; what waits is written at the end', { buffe
       { action: 'list-tags', repository: 'public/app', outcome: 'allowed', rule: /^repository\[2\]/ },
     ],
   );
+});
+
+void t.test('a pipe that nobody reads is not waited for', async (t) => {
+  const pipe = path.join(await temporaryDirectory('audit-'), 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  await t.rejects(openAuditFile(pipe), { code: 'ENXIO' });
 });
 
 void t.test('a file that cannot be opened ends the start', { buffered: true }, async (t) => {

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Policies, and the keys and scopes of tokens, without a node around them. */
+import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -447,6 +448,7 @@ async function configuration(t: Test, directory: string): Promise<void> {
   await writeFile(path.join(directory, 'htpasswd'), 'alice:plain\n');
   await writeFile(path.join(directory, 'others'), `alice:${hash}\nci:${hash}\n`);
   const ci = `identity:\n  ci:\n    username: robot\n    password: '${hash}'\n`;
+  execFileSync('mkfifo', [path.join(directory, 'pipe')]);
   for (const [what, yaml, place, message] of [
     ['a plain expression', policiesOf('      - identity.id == 5\n'), '4:21', 'repository.0.policies.0'],
     ['in quotes', policiesOf(`      - 'identity.id == ''x'' && foo'\n`), '4:34', 'foo is not known'],
@@ -458,6 +460,7 @@ async function configuration(t: Test, directory: string): Promise<void> {
     ['a namespace twice', `${policiesOf('      []\n')}  - namespace: team\n`, '5', 'repository.1.namespace'],
     ['a namespace that is none', 'repository:\n  - namespace: Team\n', '2', 'repository.0.namespace'],
     ['a password', 'identity:\n  ci:\n    password: hunter2\n', '3', 'identity.ci.password'],
+    ['a pipe of passwords', `access:\n  htpasswd_file: ${directory}/pipe\n`, '2', 'is not a regular file'],
     ['a file of passwords', `access:\n  htpasswd_file: ${directory}/htpasswd\n`, '2', 'line 1'],
     ['a user name twice', `${ci}  robot:\n    password: '${hash}'\n`, '5', 'identity.robot.username'],
     ["a file with an identity's id", `${ci}access:\n  htpasswd_file: ${directory}/others\n`, '6', 'line 2'],
