@@ -86,18 +86,24 @@ async function takeOver(journal: Journal, hash: Hash, values: CommandInput['valu
 }
 
 async function catchUpWith(journal: Journal, pool: ServerPool, values: CommandInput['values']): Promise<number> {
-  const report = new Report(values['json'] === true);
   const letGo = await holdWalk(pool);
   if (letGo === undefined) throw new Error('the store is being walked already, by a node or by another --catch-up: wait for its end');
-  const due = await findCatchUp(pool);
-  const counts = await catchUp(journal, pool, {
-    onProgress: ({ entries, adopted, dropped }) => report.line(`${entries} entries, ${adopted} adopted, ${dropped} rows dropped`),
-    onFinding: (finding) => report.finding(finding),
-  }).finally(letGo);
-  if (due !== undefined) await setCaughtUp(pool, due);
-  const { entries, adopted, dropped } = counts;
-  report.end(`looked at ${entries} entries, adopted ${adopted}, dropped ${dropped} rows`, { entries, adopted, dropped }, collectionNote);
+  try {
+    await walkAndReport(journal, pool, new Report(values['json'] === true));
+  } finally {
+    await letGo();
+  }
   return 0;
+}
+
+async function walkAndReport(journal: Journal, pool: ServerPool, report: Report): Promise<void> {
+  const due = await findCatchUp(pool);
+  const { entries, adopted, dropped } = await catchUp(journal, pool, {
+    onProgress: (counts) => report.line(`${counts.entries} entries, ${counts.adopted} adopted, ${counts.dropped} rows dropped`),
+    onFinding: (finding) => report.finding(finding),
+  });
+  if (due !== undefined) await setCaughtUp(pool, due);
+  report.end(`looked at ${entries} entries, adopted ${adopted}, dropped ${dropped} rows`, { entries, adopted, dropped }, collectionNote);
 }
 
 const collectionNote = 'garbage collection begins in a day at the earliest';
