@@ -2,8 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Opens access control as it is configured: where identities come from, what they may do, and how tokens tell it. */
-import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Config } from '../config/config.js';
 import { addressesIn, type ClientAddress } from '../http/client-address.js';
 import type { BlobStore } from '../storage/blob-store.js';
@@ -23,6 +22,7 @@ import { idsOfOthers, openLocalUsers, parseHtpasswd, type LocalUser } from './pa
 import { openLogins, type AttemptOf } from './password/logins.js';
 import { openPasswords } from './password/passwords.js';
 import type { PasswordSource } from './password/password-source.js';
+import { readOwnSecret } from './token/own-secret.js';
 import { rememberTokens } from './token/remember-tokens.js';
 import { openRevocations } from './token/revocations.js';
 import type { KeyRing } from './token/signing-key.js';
@@ -85,8 +85,12 @@ async function openParts(
     hasTls: server.tls !== undefined,
     isTrustedProxy: addressesIn(server.trusted_proxies),
   };
-  const { sources, waste, users } = openSources(config, () => passwords.forget(), warn, closers);
-  const foreign = await openForeignTokens(config, issuerKeys, () => verifier.forget(), warn);
+  const onPeople = (): void => {
+    passwords.forget();
+    verifier.forget();
+  };
+  const { sources, waste, users, isTaken } = openSources(config, onPeople, warn, closers);
+  const foreign = await openForeignTokens(config, issuerKeys, isTaken, () => verifier.forget(), warn);
   closers.push(() => foreign.close());
   let issued: Tokens | undefined;
   const verifier = rememberTokens((token) => (foreign.checkFor(token) ?? issued?.check ?? refuseToken)(token));
@@ -97,7 +101,7 @@ async function openParts(
   let tokens: TokenService | undefined;
   if (hasIdentities && access.challenge === 'bearer' && external === undefined) {
     const { refresh_lifetime: refreshLifetimeMs, lifetime: lifetimeMs, service } = access.token;
-    const keys = await openKeys(config, store, warn);
+    const keys = await openKeys(config, store, () => verifier.forget(), warn);
     closers.push(() => keys.close());
     const revocations = await openRevocations(store, refreshLifetimeMs, (error) => warn('revocations cannot be read', error));
     closers.push(() => revocations.close());
@@ -163,13 +167,16 @@ function configuredUsers(identity: Config['identity']): Map<string, LocalUser> {
   return new Map(users.map((user) => [user.username, user]));
 }
 
-function openSources(
-  config: Config,
-  onChange: () => void,
-  warn: AccessParts['warn'],
-  closers: (() => Promise<unknown> | void)[],
-): { readonly sources: readonly PasswordSource[]; readonly waste: () => Promise<unknown>; readonly users: () => LocalUser[] } {
-  if (!config.access.hasIdentities) return { sources: [], waste: () => Promise.resolve(), users: () => [] };
+interface Sources {
+  readonly sources: readonly PasswordSource[];
+  readonly waste: () => Promise<unknown>;
+  readonly users: () => LocalUser[];
+  /** Belongs to somebody with a password that is kept here. */
+  readonly isTaken: (name: string) => boolean;
+}
+
+function openSources(config: Config, onChange: () => void, warn: AccessParts['warn'], closers: (() => Promise<unknown> | void)[]): Sources {
+  if (!config.access.hasIdentities) return { sources: [], waste: () => Promise.resolve(), users: () => [], isTaken: () => false };
   const pool = openPasswordPool();
   closers.push(() => pool.close());
   const verify = (password: string, hash: string) => pool.verify(password, hash);
@@ -188,31 +195,21 @@ function openSources(
   }
   const waste = () => verify('nobody', hashOfNobody);
   const users = (): LocalUser[] => lists.flatMap((list) => [...list().values()]);
+  const isTaken = (name: string): boolean => users().some(({ id, username }) => id === name || username === name);
   if (config.ldap !== undefined) {
-    const isTaken = (name: string): boolean => users().some(({ id, username }) => id === name || username === name);
     const ldap = openLdapUsers({ settings: config.ldap, isTaken, waste, warn });
     closers.push(() => ldap.close());
     sources.push(ldap);
   }
-  return { sources, waste, users };
+  return { sources, waste, users, isTaken };
 }
 
 /** Costs what our own hashes cost; no password has it. */
 const hashOfNobody = '$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA';
 
-async function openKeys({ access }: Config, store: BlobStore, warn: AccessParts['warn']): Promise<KeyRing> {
+async function openKeys({ access }: Config, store: BlobStore, onChange: () => void, warn: AccessParts['warn']): Promise<KeyRing> {
   const { key_file: file, secret, ownSecretFile, rotate_after: rotateAfterMs, refresh_lifetime: longestTokenMs } = access.token;
   const onError = (error: unknown): void => warn('the keys of tokens are not as they should be', error);
-  if (file !== undefined) return openFileKeys(file, onError);
-  return openStoreKeys({ store, secret: secret ?? readOwnSecret(ownSecretFile), rotateAfterMs, longestTokenMs, onError });
-}
-
-/** A node that is alone with its embedded database makes its secret itself. */
-function readOwnSecret(file: string): string {
-  try {
-    writeFileSync(file, randomBytes(32).toString('base64url'), { flag: 'wx', mode: 0o600 });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  }
-  return readFileSync(file, 'utf8').trim();
+  if (file !== undefined) return openFileKeys(file, onChange, onError);
+  return openStoreKeys({ store, secret: secret ?? readOwnSecret(ownSecretFile), rotateAfterMs, longestTokenMs, onChange, onError });
 }

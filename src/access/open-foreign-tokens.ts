@@ -24,12 +24,16 @@ export interface ForeignTokens {
 export async function openForeignTokens(
   { oidc, access }: Config,
   shared: SharedKeys,
+  isTaken: (id: string) => boolean,
   onChange: () => void,
   warn: (message: string, error: unknown) => void,
 ): Promise<ForeignTokens> {
   const onError = (error: unknown): void =>
     warn('the keys of access.token.external are not as they should be, so what was known goes on', error);
-  const external = access.token.external === undefined ? undefined : await openExternalTokens(access.token.external, onChange, onError);
+  const { external: settings } = access.token;
+  // Names of workloads have a colon.
+  const isOfOthers = (id: string): boolean => isTaken(id) || (oidc.length > 0 && id.includes(':'));
+  const external = settings === undefined ? undefined : await openExternalTokens({ settings, isTaken: isOfOthers, onChange, onError });
   if (oidc.length === 0) return { checkFor: () => external?.check, orWorkloads: (logins) => logins, close: () => external?.close() };
   const workloads = openWorkloads(oidc, { onChange, warn, shared });
   return {

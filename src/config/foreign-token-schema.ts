@@ -55,7 +55,7 @@ export const workloadIssuers = z
     }
   });
 
-const quotable = z.string().regex(/^[^"\\\p{Cc}]+$/u, 'expected a text without quotes');
+const quotable = z.string().regex(/^[ !#-[\]-~]+$/, 'expected printable ASCII without quotes and backslashes');
 
 /** The names are those of the distribution project's `auth.token`. */
 export const externalTokens = z

@@ -15,7 +15,7 @@
  *                                                                               the body {at, by}, or none where that was not known
  *     uploads/<session>/<offset>-<uuid>                                         the tail of an upload that is too small for a part
  *     access/keys/<ms>-<random>                                                 a signing key of tokens, encrypted
- *     access/revoked/<ms>-<identity as hex>                                     what this identity was given until then does not count any more
+ *     access/revoked/<ms>-sha256-<hex of the identity>                          what this identity was given until then does not count any more
  *     cluster/owner                                                             which cluster's store this is
  *     cluster/claims/<cluster>                                                  for a moment: who is about to write the owner
  *     cluster/generations/<seq>                                                 which database it went with from then on; the generation counts as a sequence

@@ -3,7 +3,7 @@
 
 /** A push that takes longer than its token lives: what was sent is kept, and whoever has a new token goes on. */
 import { generateKeyPairSync } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { makeIdentity } from '../../src/access/identity.js';
@@ -16,7 +16,11 @@ import { basic, bearer, passwords, settings } from './people.js';
 
 /** As a registry with this key and this clock would give them. */
 async function openIssuer(keyFile: string) {
-  const keys = await openFileKeys(keyFile, (error) => t.error(error));
+  const keys = await openFileKeys(
+    keyFile,
+    () => undefined,
+    (error) => t.error(error),
+  );
   t.teardown(() => keys.close());
   const grants = [{ type: 'repository', name: 'team/app', actions: ['pull', 'push'] }];
   const toleranceMs = 10_000;
@@ -34,7 +38,7 @@ for (const engine of engines) void t.test(engine, { buffered: true }, (t) => onE
 
 async function onEngine(t: Test, engine: Engine): Promise<void> {
   const keyFile = path.join(await temporaryDirectory('expiry-'), 'key.pem');
-  await writeFile(keyFile, generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ type: 'pkcs8', format: 'pem' }));
+  await writeFile(keyFile, newKey());
   const node = await startWireNode(engine, await settings({ token: { key_file: keyFile } }));
   t.teardown(() => stopWireNode(node));
   const { client } = node;
@@ -74,6 +78,17 @@ async function onEngine(t: Test, engine: Engine): Promise<void> {
   t.equal((await finish(await renew())).status, 201, 'and the upload is whole');
   const pulled = await client.send('GET', `/v2/team/app/blobs/${digestOf(content)}`, { headers: basic('writer') });
   t.ok(pulled.body.equals(content));
+
+  const kept = await issue(60_000);
+  const ping = async () => (await client.send('GET', '/v2/', { headers: kept })).status;
+  t.equal(await ping(), 200);
+  await writeFile(`${keyFile}.new`, newKey());
+  await rename(`${keyFile}.new`, keyFile);
+  await until('the key was withdrawn, and with it what was remembered of its tokens', async () => (await ping()) === 401);
+}
+
+function newKey() {
+  return generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ type: 'pkcs8', format: 'pem' });
 }
 
 function form(fields: Record<string, string>): string {

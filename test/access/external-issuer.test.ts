@@ -266,8 +266,10 @@ async function opened(t: Test, { client }: Stage): Promise<void> {
   t.equal((await client.send('GET', `/v2/a/b/blobs/${digest}`, { headers: nobody })).status, 200, 'a token of nobody opens what it is for');
   const all = await of([may('a/b', '*')]);
   t.equal((await client.send('DELETE', `/v2/a/b/blobs/${digest}`, { headers: all })).status, 202, 'the star is all');
-  const admin = await of([{ type: 'registry', name: 'admin', actions: ['*'] }], { sub: 'local' });
-  t.equal((await client.send('GET', '/metrics', { headers: admin })).status, 403, 'what it calls local is not our administrator');
+  const admin = await of([{ type: 'registry', name: 'admin', actions: ['*'] }], { sub: 'admin' });
+  t.equal((await client.send('GET', '/metrics', { headers: admin })).status, 403, 'what it calls admin is not our administrator');
+  for (const sub of ['local', 'a\nb', 'x'.repeat(256)])
+    t.equal((await client.send('GET', '/v2/', { headers: await of([], { sub }) })).status, 401, `nor may it speak of ${sub.slice(0, 9)}`);
   t.equal((await client.send('GET', '/v2/a/b/tags/list')).status, 401, 'and without a token nothing is open');
 }
 

@@ -424,6 +424,12 @@ void t.test('settings', async (t) => {
     ['an issuer without keys', settings(''), 3, 'access.token.external'],
     ['a realm that is not absolute', settings(`jwks: ${file('good.json')}`, 'realm: /token, service: s, issuer: i'), 3, 'external.realm'],
     ['a quote', settings(`jwks: ${file('good.json')}`, `realm: 'https://a.example/"x', service: s, issuer: i`), 3, 'external.realm'],
+    [
+      'what no header may have',
+      settings(`jwks: ${file('good.json')}`, `realm: 'https://a.example/', service: реестр, issuer: i`),
+      3,
+      'external.service',
+    ],
     ['a set that is no bundle', settings(`rootcertbundle: ${file('good.json')}`), 3, 'external.rootcertbundle'],
     ['passwords only', `${settings(`jwks: ${file('good.json')}`)}  challenge: basic\n`, undefined, 'access.token.external'],
   ] as const) {

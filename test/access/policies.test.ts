@@ -21,6 +21,7 @@ import { rememberTokens } from '../../src/access/token/remember-tokens.js';
 import type { KeyRing } from '../../src/access/token/signing-key.js';
 import { openTokens } from '../../src/access/token/tokens.js';
 import { ConfigurationError, loadConfig } from '../../src/config/config.js';
+import { memoryStore } from './memory-store.js';
 
 const ci = makeIdentity('ci', 'robot', {
   groups: ['dev', 'ops'],
@@ -243,17 +244,6 @@ void t.test('scopes', (t) => {
   t.end();
 });
 
-/** The few things of a store that keys and revocations need. */
-function memoryStore(objects = new Map<string, Uint8Array>()) {
-  return {
-    objects,
-    get: (key: string) => Promise.resolve(objects.get(key)),
-    put: (key: string, bytes: Uint8Array) => Promise.resolve(void objects.set(key, bytes)),
-    list: (prefix: string) => Promise.resolve([...objects.keys()].filter((key) => key.startsWith(prefix)).sort()),
-    delete: (keys: readonly string[]) => Promise.resolve(keys.forEach((key) => objects.delete(key))),
-  };
-}
-
 const day = 86_400_000;
 const minute = 60_000;
 /** Tokens are given, and what they open is remembered. */
@@ -274,6 +264,7 @@ void t.test('keys in the store', async (t) => {
       secret,
       rotateAfterMs: 30 * day,
       longestTokenMs: 30 * day,
+      onChange: () => undefined,
       onError: (error) => errors.push(error),
       now: () => now,
     });
@@ -328,6 +319,7 @@ void t.test('tokens that are not valid', async (t) => {
     secret: 'x'.repeat(20),
     rotateAfterMs: day,
     longestTokenMs: day,
+    onChange: () => undefined,
     onError: (error) => t.error(error),
     now: () => now,
   });
@@ -373,7 +365,16 @@ void t.test('revocations', async (t) => {
   t.ok(await two.covers('ci', 999_000), 'another node sees it');
   now += 31 * day;
   await two.refresh();
+  t.ok(await two.covers('ci', 999_000), 'also what was given for longer than it would be now');
+  now += 370 * day;
+  await two.refresh();
   t.equal(store.objects.size, 0, 'until there is nothing that it could stop');
+  await store.put(`access/revoked/${String(now).padStart(15, '0')}-${Buffer.from('old').toString('hex')}`, new Uint8Array());
+  now += 5_000;
+  t.ok(await two.covers('old', 999_000), 'as an earlier version wrote it');
+  await one.revoke('ä'.repeat(255));
+  for (const key of store.objects.keys())
+    t.ok(Math.max(...key.split('/').map((part) => Buffer.byteLength(part))) <= 255, 'a file can be called so');
   one.close();
   two.close();
 });

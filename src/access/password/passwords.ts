@@ -25,6 +25,7 @@ export interface Attempt {
 
 export interface Passwords {
   logIn(username: string, password: string, attempt?: Attempt): Promise<SourcedLogin | Refusal>;
+  /** As they are now; undefined also where another source decides about that name now. */
   find(source: string, username: string): Promise<Login | undefined>;
   /** Something changed that may make a password wrong. */
   forget(): void;
@@ -76,7 +77,14 @@ export function openPasswords(sources: readonly PasswordSource[], waste: () => P
         throw error;
       }
     },
-    find: async (source, username) => sources.find(({ name }) => name === source)?.find(username),
+    async find(wanted, username) {
+      for (const source of sources) {
+        const login = await source.find(username);
+        if (source.name === wanted) return login;
+        if (login !== undefined) return undefined;
+      }
+      return undefined;
+    },
     forget: () => remembered.clear(),
   };
 }

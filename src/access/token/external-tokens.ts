@@ -15,7 +15,13 @@ import { parseKeySet } from './key-set.js';
 import type { TokenCheck } from './remember-tokens.js';
 import type { Grant } from './scopes.js';
 
-export type ExternalIssuer = NonNullable<Config['access']['token']['external']>;
+export interface ExternalParts {
+  readonly settings: NonNullable<Config['access']['token']['external']>;
+  /** Belongs to somebody who is known without a token, and whom none may be taken for. */
+  readonly isTaken: (id: string) => boolean;
+  readonly onChange: () => void;
+  readonly onError: (error: unknown) => void;
+}
 
 export interface ExternalTokens {
   readonly check: TokenCheck;
@@ -24,11 +30,10 @@ export interface ExternalTokens {
 
 /** Certificates and keys that are trusted, from files that are looked at again when they change. */
 export async function openExternalTokens(
-  { issuer, service, rootcertbundle, jwks, signingalgorithms: algorithms }: ExternalIssuer,
-  onChange: () => void,
-  onError: (error: unknown) => void,
+  { settings, isTaken, onChange, onError }: ExternalParts,
   now: () => number = Date.now,
 ): Promise<ExternalTokens> {
+  const { issuer, service, rootcertbundle, jwks, signingalgorithms: algorithms } = settings;
   let keys: ReadonlyMap<string, KeyObject> = new Map();
   const load = async (): Promise<void> => {
     keys = await keysByName(certificates?.current ?? [], set?.current ?? []);
@@ -47,7 +52,9 @@ export async function openExternalTokens(
   return {
     async check(token) {
       const claims = await verifyForeign(token, { issuer, audience: [service], algorithms, keys: find }, now);
-      const { sub = '' } = claims;
+      const { sub = '' } = claims as { sub?: unknown };
+      if (typeof sub !== 'string' || !possibleId.test(sub) || isTaken(sub))
+        throw new InvalidCredentials('bearer', 'a token whose name is somebody else here, or none');
       const authenticated = {
         identity: makeIdentity(sub, sub),
         grants: grantsOf(claims['access']),
@@ -62,6 +69,9 @@ export async function openExternalTokens(
     },
   };
 }
+
+/** Empty for nobody. */
+const possibleId = /^[^\p{Cc}]{0,255}$/u;
 
 /** A key is known by the name in its set, by its thumbprint (RFC 7638), and by the name that libtrust would give it. */
 async function keysByName(certificates: readonly X509Certificate[], set: readonly JWK[]): Promise<Map<string, KeyObject>> {

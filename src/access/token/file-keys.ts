@@ -6,12 +6,12 @@ import { createPrivateKey } from 'node:crypto';
 import { readSigningKey, splitPem, type KeyRing, type SigningKey } from './signing-key.js';
 import { watchFile } from '../watched-file.js';
 
-export async function openFileKeys(file: string, onError: (error: unknown) => void): Promise<KeyRing> {
+export async function openFileKeys(file: string, onChange: () => void, onError: (error: unknown) => void): Promise<KeyRing> {
   let keys: readonly SigningKey[] = [];
   const load = async (pems: readonly string[]): Promise<void> => {
     keys = await Promise.all(pems.map(readSigningKey));
   };
-  const watched = watchFile(file, parseKeyFile, () => void load(watched.current).catch(onError), onError);
+  const watched = watchFile(file, parseKeyFile, () => void load(watched.current).then(onChange, onError), onError);
   await load(watched.current);
   return {
     current: () => keys[0] as SigningKey,

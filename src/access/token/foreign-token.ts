@@ -6,6 +6,7 @@ import { decodeJwt, decodeProtectedHeader, jwtVerify, type JWTPayload, type JWTV
 import { RegistryError } from '../../oci/errors.js';
 import { InvalidCredentials } from '../authenticate.js';
 import { refusalOf } from './refusal.js';
+import { recheckAfterMs } from './remember-tokens.js';
 
 /** Never `none`, and nothing with a shared secret: a public key must not be taken for one. */
 export const signatureAlgorithms = [
@@ -37,8 +38,6 @@ export interface ForeignClaims extends JWTPayload {
 export const longestToken = 16 * 1024;
 /** Clocks of strangers. */
 export const toleranceSeconds = 30;
-/** A key that was withdrawn is noticed after this. */
-const recheckAfterMs = 5 * 60_000;
 
 /** What a token says of its issuer before anything of it is believed; empty where it says nothing, undefined for what is no token. */
 export function claimedIssuer(token: string): string | undefined {

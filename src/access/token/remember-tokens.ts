@@ -18,6 +18,8 @@ export interface RememberedTokens extends TokenVerifier {
   forget(): void;
 }
 
+/** Whatever keeps a token from counting any more is noticed after this, also where nobody told. */
+export const recheckAfterMs = 5 * 60_000;
 /** Some 20,000 tokens of ours; those of workloads are longer, and so is what they leave in memory. */
 const mostCharacters = 16 * 1024 * 1024;
 

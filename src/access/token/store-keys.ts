@@ -17,6 +17,8 @@ export interface StoreKeysOptions {
   readonly rotateAfterMs: number;
   /** What a key signed may be shown for this long after the next one signs. */
   readonly longestTokenMs: number;
+  /** What a key that is gone had signed counts no more. */
+  readonly onChange: () => void;
   readonly onError: (error: unknown) => void;
   readonly now?: () => number;
 }
@@ -38,7 +40,7 @@ interface StoredKey extends SigningKey {
 }
 
 export async function openStoreKeys(options: StoreKeysOptions): Promise<StoreKeyRing> {
-  const { store, onError, rotateAfterMs, longestTokenMs, now = Date.now } = options;
+  const { store, onChange, onError, rotateAfterMs, longestTokenMs, now = Date.now } = options;
   const secret = scryptSync(options.secret, 'ha-registry signing keys', 32, { N: 2 ** 15, r: 8, p: 1, maxmem: 64 * 1024 * 1024 });
   let keys: readonly StoredKey[] = [];
   /** Of another secret: they are left alone. */
@@ -54,7 +56,9 @@ export async function openStoreKeys(options: StoreKeysOptions): Promise<StoreKey
       const key = known.get(name) ?? (await read(name));
       if (key !== undefined) loaded.push(key);
     }
+    const isGone = keys.some(({ id }) => !loaded.some((key) => key.id === id));
     keys = loaded.toSorted((a, b) => a.createdMs - b.createdMs);
+    if (isGone) onChange();
   };
   const read = async (name: string): Promise<StoredKey | undefined> => {
     if (unreadable.has(name)) return undefined;

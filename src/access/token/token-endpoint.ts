@@ -91,7 +91,9 @@ async function refreshed(service: TokenService, request: Request, token: string)
   if (claims === undefined) throw refuse('a refresh token that has expired, or is none of this registry');
   const login = await service.passwords.find(claims.source, claims.username);
   if (login?.stamp !== claims.stamp) throw refuse('a refresh token of an identity that is gone, or has another password now', claims.id);
-  if (await service.revocations.covers(claims.id, claims.issuedMs)) throw refuse('a revoked refresh token', claims.id);
+  // They are two where a name has become somebody else's.
+  for (const id of new Set([claims.id, login.identity.id]))
+    if (await service.revocations.covers(id, claims.issuedMs)) throw refuse('a revoked refresh token', claims.id);
   return { ...login, source: claims.source };
 }
 

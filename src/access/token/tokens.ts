@@ -7,7 +7,7 @@ import { jwtVerify, SignJWT, type JWTPayload } from 'jose';
 import { InvalidCredentials } from '../authenticate.js';
 import { anonymous, isAnonymous, makeIdentity, type Identity } from '../identity.js';
 import { refusalOf } from './refusal.js';
-import type { TokenCheck } from './remember-tokens.js';
+import { recheckAfterMs, type TokenCheck } from './remember-tokens.js';
 import type { Grant } from './scopes.js';
 import type { KeyRing } from './signing-key.js';
 
@@ -67,9 +67,11 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
     if (found === undefined) throw new InvalidCredentials('bearer', 'a token of an unknown key');
     return found.publicKey;
   };
-  const read = async (token: string, typ: string): Promise<JWTPayload> => {
-    const options = { algorithms: [algorithm], typ, issuer: service, audience: service, clockTolerance: toleranceSeconds };
-    const { payload } = await jwtVerify(token, keyOf, { ...options, requiredClaims: ['exp', 'nbf', 'sub'], currentDate: new Date(now()) });
+  /** None counts for longer than it would if it were given now, whatever it says: a lifetime that was made shorter holds for those that there are. */
+  const read = async (token: string, typ: string, longestMs: number): Promise<JWTPayload> => {
+    const ours = { algorithms: [algorithm], typ, issuer: service, audience: service, requiredClaims: ['exp', 'nbf', 'sub'] };
+    const times = { clockTolerance: toleranceSeconds, maxTokenAge: Math.floor(longestMs / 1000), currentDate: new Date(now()) };
+    const { payload } = await jwtVerify(token, keyOf, { ...ours, ...times });
     return payload;
   };
   const identityOf = (payload: JWTPayload): Identity => {
@@ -86,13 +88,14 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
   const check: TokenCheck = async (token) => {
     let payload: JWTPayload;
     try {
-      payload = await read(token, 'JWT');
+      payload = await read(token, 'JWT', lifetimeMs);
     } catch (error) {
       throw new InvalidCredentials('bearer', refusalOf(error));
     }
-    const { access = [], exp = 0 } = payload as JWTPayload & { access?: readonly Grant[] };
+    const { access = [], exp = 0, iat = 0 } = payload as JWTPayload & { access?: readonly Grant[] };
     const authenticated = { identity: identityOf(payload), grants: access, source: 'token' };
-    return { authenticated, untilMs: (exp + toleranceSeconds) * 1000 };
+    const endMs = Math.min(exp * 1000, iat * 1000 + lifetimeMs) + toleranceSeconds * 1000;
+    return { authenticated, untilMs: Math.min(endMs, now() + recheckAfterMs) };
   };
   return {
     check,
@@ -108,7 +111,7 @@ export function openTokens(keys: KeyRing, { service, lifetimeMs, refreshLifetime
     issueRefresh: ({ id, ...claims }) => sign({ sub: id, ...claims }, refreshType, refreshLifetimeMs, now()),
     async readRefresh(token) {
       try {
-        const { sub = '', iat = 0, source, username, stamp } = await read(token, refreshType);
+        const { sub = '', iat = 0, source, username, stamp } = await read(token, refreshType, refreshLifetimeMs);
         return { id: sub, source: String(source), username: String(username), stamp: String(stamp), issuedMs: iat * 1000 };
       } catch {
         return undefined;
