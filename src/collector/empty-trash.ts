@@ -10,15 +10,15 @@ import { advanceTrash, claimTrash, finishTrash, isTrashDue } from './trash-queri
 
 /** As many as S3 deletes in one call. */
 const atOnce = 1000;
-/** It reads all that waits. */
-const advanceEvery = '10 minutes';
+/** It reads all that waits, and what it finds waits for a delay then: there is no hurry. */
+const advanceMs = 600_000;
 
 /**
  * Deletes objects that no row names any more. Their keys can never be visible again, so doing it late, or twice, does no harm; what fails is tried again. Nothing is
  * checked but that this database is still the store's.
  */
 export async function emptyTrash(collection: Collection): Promise<void> {
-  const { pool, store, counters } = collection;
+  const { pool, store, counters, delayMs } = collection;
   await pausePoints.reached?.('gc.trash.begin');
   for (;;) {
     const due = await isTrashDue(pool);
@@ -38,7 +38,8 @@ export async function emptyTrash(collection: Collection): Promise<void> {
     if (keys.length < atOnce) break;
     await refreshStatistics(pool);
   }
-  if (await beginJob(pool, 'advance trash', advanceEvery)) while ((await advanceTrash(pool, atOnce)) === atOnce);
+  if (await beginJob(pool, 'advance trash', `${Math.min(advanceMs, delayMs)} milliseconds`))
+    while ((await advanceTrash(pool, atOnce)) === atOnce);
   await pausePoints.reached?.('gc.trash.advanced');
 }
 
