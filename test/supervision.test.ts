@@ -55,7 +55,14 @@ void t.test('a watchdog of another process, and a manager that is gone', { buffe
   t.equal(await node.stop(), 0, 'it ends as ever, though nobody listens');
   // Its last words may still be on their way.
   await until('it says that nobody does', () => node.log().includes('service manager'));
-  t.equal(node.log().split('\n').filter((line) => line.includes('service manager')).length, 1, 'once');
+  t.equal(
+    node
+      .log()
+      .split('\n')
+      .filter((line) => line.includes('service manager')).length,
+    1,
+    'once',
+  );
 });
 
 void t.test('what answers, and what does not', { timeout: 60_000 }, async (t) => {
