@@ -74,8 +74,9 @@ export async function holdWalk(pool: ServerPool): Promise<(() => Promise<void>) 
   });
   if (rows[0]?.held === true)
     return async () => {
-      await client.query('SELECT pg_advisory_unlock($1)', [walkLock]).catch(() => undefined);
-      client.release();
+      const given = await client.query('SELECT pg_advisory_unlock($1)', [walkLock]).catch(() => undefined);
+      // Otherwise it goes with the connection.
+      client.release(given === undefined);
     };
   client.release();
   return undefined;
