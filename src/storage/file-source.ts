@@ -37,7 +37,8 @@ class FileSource implements ByteSource {
 
   async next(): Promise<Uint8Array | undefined> {
     if (this.position >= this.end && this.ahead === undefined) return undefined;
-    const chunk = await (this.ahead ?? this.read());
+    this.ahead ??= this.read();
+    const chunk = await this.ahead;
     // The buffer of the chunk before this one is free now; the next chunk goes there while this one is sent.
     this.ahead = this.position < this.end && !this.closed ? this.read() : undefined;
     this.ahead?.catch(() => undefined);
@@ -53,6 +54,7 @@ class FileSource implements ByteSource {
         if (buffer.length === bufferBytes && spareBuffers.length < mostSpareBuffers) spareBuffers.push(buffer);
     };
     if (this.ahead === undefined) release();
+    // A read that is still to come writes into its buffer, by a descriptor that must not be another file's meanwhile.
     else this.ahead.then(release, release);
   }
 
