@@ -107,6 +107,8 @@ export class UploadWriter implements BodySink {
 
   /** Everything but a tail that is too small for a part is stored and, with it, durable. The writer is done after this. */
   async suspend(): Promise<UploadState> {
+    // Somebody may still wait for a larger buffer: a copy to it now would give away the one whose bytes are on their way to the store.
+    this.closed = true;
     if (this.filled >= this.smallestPart()) this.submit();
     await this.settle();
     let { tail, tailObject } = this.state;
