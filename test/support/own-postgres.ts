@@ -99,7 +99,7 @@ interface Proxy {
 
 async function startProxy(target: () => { readonly host: string; readonly port: number } | undefined): Promise<Proxy> {
   const open = new Set<Socket>();
-  const server: Server = createServer((incoming) => {
+  const server: Server = createServer({ noDelay: true }, (incoming) => {
     const to = target();
     if (to === undefined) return void incoming.destroy();
     const outgoing = connect(path.join(to.host, `.s.PGSQL.${to.port}`));

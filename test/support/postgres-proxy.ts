@@ -45,7 +45,7 @@ export async function startPostgresProxy(
   const roundTrips: string[] = [];
   let trap: Trap | undefined;
   const sockets = new Set<Socket>();
-  const listener = createServer((client) => {
+  const listener = createServer({ noDelay: true }, (client) => {
     const server = open();
     for (const socket of [client, server]) {
       sockets.add(socket);

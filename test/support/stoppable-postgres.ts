@@ -38,7 +38,7 @@ export async function startStoppablePostgres(settings: Readonly<Record<string, s
   let postgres: EmbeddedPostgres | undefined = first;
   let stalled = false;
   const sockets = new Set<Socket>();
-  const server = createServer((client) => {
+  const server = createServer({ noDelay: true }, (client) => {
     if (postgres === undefined) {
       client.destroy();
       return;
