@@ -7,6 +7,7 @@ import type { Request } from '../http/contract.js';
 import { isDirectFromLoopback, requireDirectLoopback } from '../http/direct-loopback.js';
 import type { Resource } from '../http/path.js';
 import { RegistryError } from '../oci/errors.js';
+import { findRepositoryName } from '../oci/repository-name.js';
 import type { Action, RepositoryAction } from './actions.js';
 import { InvalidCredentials, type Authenticated, type Authenticator } from './authenticate.js';
 import type { Authorizer, Decision } from './policy/authorize.js';
@@ -59,7 +60,7 @@ export function openGate(parts: GateParts): Gate {
       const refuse = (error: unknown): never => {
         if (!(error instanceof InvalidCredentials)) throw error;
         recorder?.decided(request, failedLogin(error, action));
-        const scope = scopeFor(action, repositoryOf(resource));
+        const scope = scopesFor(action, resource, mountOf(request, resource));
         const wanted = { scope, basic: action === 'admin', error: error.scheme === 'bearer' ? ('invalid_token' as const) : undefined };
         throw unauthorized(challenge, request, error.message, wanted);
       };
@@ -79,6 +80,8 @@ function check(parts: GateParts, request: Request, action: Action, resource: Res
   const { identity = anonymous, grants, source } = authenticated ?? {};
   const caller = new RequestCaller(parts, request, identity, grants);
   const repository = repositoryOf(resource);
+  const mount = mountOf(request, resource);
+  const scope = (): string | undefined => scopesFor(action, resource, mount);
   /** A certificate that says no name makes nobody known. */
   const isNobody = isAnonymous(identity) && grants === undefined;
   const record = (outcome: 'allowed' | 'denied', rule: string): void =>
@@ -89,17 +92,17 @@ function check(parts: GateParts, request: Request, action: Action, resource: Res
   };
   const refuse = (rule: string): never => {
     record('denied', rule);
-    const scope = scopeFor(action, repository);
     if (hasIdentities && isAnonymous(identity)) {
       const error = isNobody ? undefined : ('insufficient_scope' as const);
-      throw unauthorized(challenge, request, 'authentication is required', { scope, error, basic: action === 'admin' });
+      throw unauthorized(challenge, request, 'authentication is required', { scope: scope(), error, basic: action === 'admin' });
     }
     throw new RegistryError('DENIED', 'access to this is denied');
   };
-  if (grants !== undefined && !covers(grants, action, repository)) {
-    const scope = scopeFor(action, repository);
+  // Who may pull there gets a token for both; who may not uploads what is not mounted.
+  const mayMount = mount !== undefined && caller.decide('get-blob', mount).outcome === 'allowed' && authenticated?.isExternal !== true;
+  if (grants !== undefined && (!covers(grants, action, repository) || (mayMount && !covers(grants, 'get-blob', mount.namespace)))) {
     record('denied', 'the token is not for this');
-    throw unauthorized(challenge, request, 'the token is not for this', { scope, error: 'insufficient_scope' });
+    throw unauthorized(challenge, request, 'the token is not for this', { scope: scope(), error: 'insufficient_scope' });
   }
   if (action === 'get-api-version') {
     // Clients learn here, and nowhere else, that there is something to log in to.
@@ -199,6 +202,19 @@ class AskedRequest implements PolicyRequest {
 
 function repositoryOf(resource: Resource): string | undefined {
   return 'repository' in resource ? resource.repository : undefined;
+}
+
+/** The blob that is to be mounted, where it is to come from. */
+function mountOf(request: Request, resource: Resource): Subject | undefined {
+  if (resource.kind !== 'uploads' || !request.query.includes('from=')) return undefined;
+  const query = new URLSearchParams(request.query);
+  const [digest, namespace] = [query.get('mount'), findRepositoryName(query.get('from') ?? '')];
+  return digest === null || namespace === undefined ? undefined : { namespace, reference: digest, digest };
+}
+
+function scopesFor(action: Action, resource: Resource, mount: Subject | undefined): string | undefined {
+  const scope = scopeFor(action, repositoryOf(resource));
+  return mount === undefined ? scope : `${scope} ${scopeFor('get-blob', mount.namespace)}`;
 }
 
 function named(resource: Resource): Subject {

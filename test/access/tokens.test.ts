@@ -139,7 +139,20 @@ async function scope(t: Test, { client }: WireNode): Promise<void> {
     t.match(answer.headers['www-authenticate'], /error="insufficient_scope"/);
   }
   const mount = `/v2/team/app/blobs/uploads/?mount=${digestOf('layer')}&from=team/other`;
-  t.equal((await client.send('POST', mount, { headers: one, body: '' })).status, 202, 'no mount from what it is not for');
+  const more = await client.send('POST', mount, { headers: one, body: '' });
+  t.equal(more.status, 401, 'a mount needs a token for its source, too');
+  t.match(
+    more.headers['www-authenticate'],
+    /scope="repository:team\/app:pull,push repository:team\/other:pull",error="insufficient_scope"/,
+  );
+  const unknown = await client.send('POST', mount, { body: '' });
+  t.match(
+    unknown.headers['www-authenticate'],
+    /scope="repository:team\/app:pull,push repository:team\/other:pull"/,
+    'and is told so at once',
+  );
+  const foreign = `/v2/team/app/blobs/uploads/?mount=${digestOf('layer')}&from=other/app`;
+  t.equal((await client.send('POST', foreign, { headers: one, body: '' })).status, 202, 'from where its owner may not pull it is uploaded');
   const two = bearer((await getToken(client, basic('writer'), 'repository:team/new:pull,push', 'repository:team/other:pull')).token);
   t.equal(
     (await client.send('POST', mount.replace('team/app', 'team/new'), { headers: two, body: '' })).status,
