@@ -113,6 +113,11 @@ async function digests(t: Test, client: HttpClient): Promise<void> {
   for (const tag of ['.a', '-a', 'a'.repeat(129), 'a%20b', 'a+b', '%C3%A4', 'a%00']) {
     const answer = await putManifest(client, 'digests', tag, image);
     t.strictSame([answer.status, errorCode(answer)], [400, 'TAG_INVALID'], `PUT ${tag}`);
+    for (const method of ['GET', 'DELETE']) {
+      const asked = await client.send(method, `/v2/digests/manifests/${tag}`);
+      t.strictSame([asked.status, errorCode(asked)], [404, 'MANIFEST_UNKNOWN'], `nobody has what is no tag: ${method} ${tag}`);
+    }
+    t.equal((await client.send('HEAD', `/v2/digests/manifests/${tag}`)).status, 404, `HEAD ${tag}`);
   }
 }
 

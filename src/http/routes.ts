@@ -135,7 +135,7 @@ function dispatch(registry: Registry, { gate, certificates }: Access, request: R
   if (certificates !== undefined && request.path !== '/livez' && request.path !== '/readyz') certificates.identityOf(request);
   if (request.method === 'OPTIONS') return preflight(request, registry.allowedOrigins);
   refuseCrossSite(request, registry.allowedOrigins);
-  const path = parsePath(request.path);
+  const path = resourceOf(request);
   request.resource = path;
   // The path's kind chose the line, so the path is of the kind that the line takes.
   const methods = endpoints[path.kind] as Readonly<Record<string, AnyEndpoint>>;
@@ -155,6 +155,16 @@ function dispatch(registry: Registry, { gate, certificates }: Access, request: R
   };
   const admitted = action === 'open' ? anybody : gate.admit(request, action, path);
   return admitted instanceof Promise ? admitted.then(go) : go(admitted);
+}
+
+/** What cannot be a tag is refused where it is pushed; nobody has one of that name, so whoever asks for it is told that it is unknown. */
+function resourceOf({ path, method }: Request): Resource {
+  try {
+    return parsePath(path);
+  } catch (error) {
+    if (!(error instanceof RegistryError) || error.code !== 'TAG_INVALID' || method === 'PUT' || !path.startsWith('/v2/')) throw error;
+    throw new RegistryError('MANIFEST_UNKNOWN', 'unknown manifest: not a tag', { detail: error.detail });
+  }
 }
 
 /** Whoever watches the node is never told to wait. */
