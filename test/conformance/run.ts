@@ -2,9 +2,9 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /**
- * The official conformance suite: `npm run conformance -- [--engine uws|node|both] [--store filesystem|s3|redirects] [--url http://…]`. On each engine and store, and through
- * two nodes of which each is given every second request, with default settings and with sparse manifests. Exits with 75 (EX_TEMPFAIL) when the suite cannot be had, which
- * is neither a pass nor a failure.
+ * The official conformance suites: `npm run conformance -- [--suite current|released] [--engine uws|node|both] [--store filesystem|s3|redirects] [--url http://…]`. On each
+ * engine and store, and through two nodes of which each is given every second request, open to all and authenticated. Exits with 75 (EX_TEMPFAIL) when the suite cannot
+ * be had, which is neither a pass nor a failure.
  */
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -16,20 +16,13 @@ import { missingStore, newStore, stores, type StoreKind } from '../support/store
 import { countsLine, table } from '../support/table.js';
 import { findTool } from '../support/tools.js';
 import { startTwoNodes } from '../support/two-nodes.js';
-import { readResults, type SuiteResults } from './results.js';
+import type { SuiteResults } from './results.js';
+import { suites, type Settings, type Suite } from './suites.js';
 
-interface Settings {
-  readonly title: string;
-  readonly registry: object;
-  readonly suite: Readonly<Record<string, string>>;
-  /** At least so many must pass (a registry that mounts anonymously gets more); undefined asks for one. */
-  readonly passesAtLeast?: number;
+interface Program {
+  readonly suite: Suite;
+  readonly binary: string;
 }
-
-const settings: readonly Settings[] = [
-  { title: 'default', registry: {}, suite: {} },
-  { title: 'sparse', registry: { manifests: { sparse: 'accept' } }, suite: { OCI_DATA_SPARSE: 'true' }, passesAtLeast: 1028 },
-];
 
 /** What the suite talks to. */
 interface Place {
@@ -49,26 +42,35 @@ const notRun = 75;
 const shownFailures = 25;
 const shownExchangeLines = 40;
 
-const { values: options } = parseArgs({ options: { engine: { type: 'string' }, store: { type: 'string' }, url: { type: 'string' } } });
+const { values: options } = parseArgs({
+  options: {
+    suite: { type: 'string', default: 'current' },
+    engine: { type: 'string' },
+    store: { type: 'string' },
+    url: { type: 'string' },
+  },
+});
+const suite = suites[options.suite];
+if (suite === undefined) throw new Error(`--suite ${options.suite}: there are ${Object.keys(suites).join(' and ')}`);
 
-const suite = await findTool('conformance');
-if ('missing' in suite) {
-  console.log(`NOT RUN: the official suite could not be fetched (${suite.missing})`);
+const program = await findTool(suite.tool);
+if ('missing' in program) {
+  console.log(`NOT RUN: the official suite could not be fetched (${program.missing})`);
   console.log(countsLine({ passed: 0, failed: 0, skipped: 1 }));
   process.exit(notRun);
 }
 
 const rows = [['engine', 'store', 'settings', 'pass', 'fail', 'error', 'skip', 'disabled', 'seconds', '']];
 const total = { passed: 0, failed: 0, skipped: 0 };
-for (const place of await findPlaces()) {
-  for (const each of settings) rows.push(await runSuite(suite.path, place, each));
+for (const place of await findPlaces(suite)) {
+  for (const each of suite.settings) rows.push(await runSuite({ suite, binary: program.path }, place, each));
 }
 await stopS3Servers();
 console.log(`\n${table(rows)}\n`);
 console.log(countsLine(total));
 process.exitCode = total.failed > 0 ? 1 : 0;
 
-async function findPlaces(): Promise<Place[]> {
+async function findPlaces({ settings }: Suite): Promise<Place[]> {
   const { url } = options;
   if (url !== undefined) {
     const start = () => Promise.resolve({ url, stop: () => Promise.resolve() });
@@ -101,17 +103,19 @@ function shortName(store: StoreKind): string {
   return store.replace('s3 with ', '');
 }
 
-async function runSuite(binary: string, place: Place, each: Settings): Promise<string[]> {
+async function runSuite({ suite, binary }: Program, place: Place, each: Settings): Promise<string[]> {
   const begin = performance.now();
   const registry = await place.start(each.registry);
   const directory = path.join(await temporaryDirectory('conformance-'), 'results');
   await mkdir(directory);
-  const said = await runBinary(binary, registry.url, directory, { ...each.suite, ...place.suite });
+  const unique = `team/conformance-${Date.now().toString(36)}`;
+  const variables = suite.environment(registry.url, [`${unique}/repo1`, `${unique}/repo2`], directory);
+  const said = await runBinary(binary, directory, { ...variables, ...each.suite, ...place.suite });
   await registry.stop();
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
   const title = [place.engine, place.store, each.title];
   try {
-    const results = await readResults(directory);
+    const results = await suite.read(directory);
     const verdict = judge(results, each);
     report(title.join(', '), results);
     total.passed += results.pass;
@@ -128,19 +132,9 @@ async function runSuite(binary: string, place: Place, each: Settings): Promise<s
 }
 
 /** Returns what it printed. */
-async function runBinary(binary: string, url: string, directory: string, more: Readonly<Record<string, string>>): Promise<string> {
+async function runBinary(binary: string, directory: string, variables: Readonly<Record<string, string>>): Promise<string> {
   const inherited = Object.keys(process.env).filter((name) => name.startsWith('OCI_'));
-  const unique = `conformance-${Date.now().toString(36)}`;
-  const env = {
-    ...Object.fromEntries(inherited.map((name) => [name, undefined])),
-    OCI_REGISTRY: new URL(url).host,
-    OCI_TLS: url.startsWith('https:') ? 'enabled' : 'disabled',
-    OCI_REPO1: `${unique}/repo1`,
-    OCI_REPO2: `${unique}/repo2`,
-    OCI_VERSION: 'dev',
-    OCI_RESULTS_DIR: directory,
-    ...more,
-  };
+  const env = { ...Object.fromEntries(inherited.map((name) => [name, undefined])), ...variables };
   try {
     const { stdout, stderr } = await run(binary, [], { env, cwd: directory, timeoutMs: 10 * 60_000 });
     return stdout + stderr;

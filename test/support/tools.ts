@@ -5,7 +5,7 @@
  * Finds the programs that drills need, and installs what is missing: Go programs of pinned versions into a cache outside the tree, others
  * as packages of the distribution.
  */
-import { access, constants, mkdir, rename, rm } from 'node:fs/promises';
+import { access, constants, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { CommandFailed, run } from './command.js';
@@ -18,7 +18,11 @@ interface GoProgram {
   readonly package: string;
   /** `go install` asks the proxy for longer module paths first, and where it refuses one a module of our own has to name the right one. */
   readonly through?: 'temporary module';
+  /** The package is one of tests, and what `go.sum` says of its module and of that module's `go.mod`: checksum databases do not know every version. */
+  readonly testsOf?: { readonly module: string; readonly goMod: string };
 }
+
+type Sums = NonNullable<GoProgram['testsOf']>;
 
 const goPrograms = {
   crane: {
@@ -35,6 +39,13 @@ const goPrograms = {
     module: 'github.com/opencontainers/distribution-spec/conformance',
     version: 'v0.0.0-20260716174315-967efdc079b9',
     package: 'github.com/opencontainers/distribution-spec/conformance',
+  },
+  // The last of its commits with the suite of the released specification.
+  'conformance-1.1': {
+    module: 'github.com/opencontainers/distribution-spec/conformance',
+    version: 'v0.0.0-20250220192232-583e014d1541',
+    package: 'github.com/opencontainers/distribution-spec/conformance',
+    testsOf: { module: 'h1:hR3QfebIYiUVKERH00V10eKn2s6mOiE4FvX9ZpEkjp0=', goMod: 'h1:DOO4RzIigGVoAksLURsDbKHpJ8zX5eEQfsmkqY39yyE=' },
   },
 } as const satisfies Record<string, GoProgram>;
 
@@ -90,7 +101,7 @@ async function findGoProgram(name: keyof typeof goPrograms): Promise<Found> {
   const scratch = `${target}.${process.pid}`;
   try {
     await mkdir(scratch, { recursive: true });
-    await buildGoProgram(program, scratch);
+    await (program.testsOf === undefined ? buildGoProgram(program, scratch) : buildGoTests(name, program, program.testsOf, scratch));
     await rename(path.join(scratch, name), target);
     return { path: target };
   } catch (error) {
@@ -102,8 +113,7 @@ async function findGoProgram(name: keyof typeof goPrograms): Promise<Found> {
 }
 
 async function buildGoProgram({ module, version, package: source, through }: GoProgram, into: string): Promise<void> {
-  const go = async (...args: string[]) =>
-    run('nice', ['-n', '5', 'go', ...args], { cwd: into, env: { CGO_ENABLED: '0', GOBIN: into }, timeoutMs: 20 * 60_000 });
+  const go = goIn(into);
   console.log(`building ${source}@${version} …`);
   if (through === undefined) {
     await go('install', `${source}@${version}`);
@@ -112,6 +122,18 @@ async function buildGoProgram({ module, version, package: source, through }: GoP
   await go('mod', 'init', 'build');
   await go('get', `${module}@${version}`);
   await go('build', '-mod=mod', '-o', into, source);
+}
+
+async function buildGoTests(name: string, { module, version, package: source }: GoProgram, sums: Sums, into: string): Promise<void> {
+  console.log(`building the tests of ${source}@${version} …`);
+  await writeFile(path.join(into, 'go.mod'), `module build\n\ngo 1.23\n\nrequire ${module} ${version}\n`);
+  await writeFile(path.join(into, 'go.sum'), `${module} ${version} ${sums.module}\n${module} ${version}/go.mod ${sums.goMod}\n`);
+  await goIn(into)('test', '-mod=mod', '-c', '-o', name, source);
+}
+
+function goIn(directory: string): (...args: string[]) => Promise<unknown> {
+  const env = { CGO_ENABLED: '0', GOBIN: directory };
+  return (...args) => run('nice', ['-n', '5', 'go', ...args], { cwd: directory, env, timeoutMs: 20 * 60_000 });
 }
 
 async function findDebianProgram(name: string, debianPackage: string): Promise<Found> {
