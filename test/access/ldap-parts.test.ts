@@ -91,6 +91,7 @@ void t.test('with a directory', { buffered: true }, async (t) => {
   await t.test('certificates', (t) => certificates(t, directory));
   await t.test('what is wrong with the settings, or the directory', (t) => faults(t, directory));
   await t.test('several servers', (t) => failover(t, directory));
+  await t.test('answers that come too late', (t) => lateAnswers(t, directory));
   await t.test('connections', (t) => connections(t, directory));
   await t.test('groups', (t) => groupNames(t, directory));
 });
@@ -161,6 +162,52 @@ async function failover(t: Test, directory: LdapServer): Promise<void> {
   second.thaw();
   await second.stop();
   t.equal(await both.logIn('bob'), '');
+}
+
+/** In front of a server that says nothing any more where a password was shown that has this in it; or, where it is `dead` then, nothing to anybody. */
+async function openLateGate(t: Test, port: number, late: string) {
+  const state = { dead: false, isDeadAfter: false, binds: 0 };
+  const server = createServer((client) => {
+    const upstream = connect(port, '127.0.0.1');
+    let isLate = false;
+    for (const socket of [client, upstream]) socket.on('error', () => undefined);
+    client.on('data', (bytes) => {
+      if (bytes.includes(late)) {
+        isLate = true;
+        state.binds++;
+        state.dead ||= state.isDeadAfter;
+      }
+      upstream.write(bytes);
+    });
+    upstream.on('data', (bytes) => void (isLate || state.dead || client.write(bytes)));
+    client.on('close', () => upstream.destroy());
+    upstream.on('close', () => client.destroy());
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  return { url: `ldap://127.0.0.1:${(server.address() as AddressInfo).port}`, state };
+}
+
+async function lateAnswers(t: Test, { port, url }: LdapServer): Promise<void> {
+  const timeout = '1500ms';
+  const [first, second] = [await openLateGate(t, port, 'late'), await openLateGate(t, port, 'late')];
+  const { logIn, told } = open(t, [first.url, second.url], { timeout });
+  for (const round of [1, 2]) t.equal(await logIn('alice', 'late and wrong'), '503', `nobody can tell (${round})`);
+  t.strictSame([first.state.binds, second.state.binds], [2, 2], 'each server was asked');
+  t.equal(await logIn('alice'), 'Ops, all|dev', 'others log in meanwhile');
+  t.equal(await logIn('alice', 'wrong'), 'wrong');
+  t.equal(told.length, 2, 'each server once');
+  for (const line of told) t.match(line, /works, but said nothing of a password within ldap.timeout: .*timed out/);
+
+  first.state.isDeadAfter = true;
+  const dying = open(t, [first.url], { timeout });
+  t.equal(await dying.logIn('alice', 'late and wrong'), '503');
+  t.match(dying.told, [/cannot be asked: .*timed out/], 'one that answers nobody has failed');
+
+  const hangs = await openLateGate(t, port, directoryPasswords.alice);
+  const both = open(t, [hangs.url, url], { timeout });
+  t.equal(await both.logIn('alice'), 'Ops, all|dev', 'right, says the other one');
+  t.match(both.told, [/works, but said nothing/, /cannot be asked/], 'so it was the fault of the first');
 }
 
 async function connections(t: Test, { port }: LdapServer): Promise<void> {
@@ -278,12 +325,9 @@ void t.test('what is remembered of a login', async (t) => {
       return Promise.resolve(password === 'right' ? login : 'wrong');
     },
     find: () => Promise.resolve(undefined),
+    recall: (_name, remembered) => remembered,
   };
-  const passwords = openPasswords(
-    [source],
-    () => Promise.resolve(),
-    () => now,
-  );
+  const passwords = openPasswords([source], { waste: () => Promise.resolve(), now: () => now });
   await Promise.all([1, 2, 3, 4].map(() => passwords.logIn('alice', 'right')));
   t.equal(asked, 1, 'equal logins at the same time are one');
   now = 999;

@@ -16,6 +16,8 @@ export interface ConnectionsOptions extends SocketOptions {
   readonly answerMs: number;
   /** What a new connection is bound to; undefined: nobody. */
   readonly account?: { readonly dn: string; readonly password: string } | undefined;
+  /** Asked about a server whose answer is late: true where that says nothing of the server. Without it, it does. */
+  readonly isAlive?: (server: Server) => Promise<boolean>;
 }
 
 interface Connection {
@@ -45,7 +47,7 @@ export class Connections {
   }
 
   /**
-   * Has it done on a connection of its own, and once more elsewhere where the connection or the server fails meanwhile. Throws DirectoryAway where no server can do it,
+   * Has it done on a connection of its own, and once more elsewhere where the connection or the server fails meanwhile, or answers too late. Throws DirectoryAway where no server can do it,
    * TOOMANYREQUESTS where too many want one, and the ResultCodeError of a server that answered.
    */
   async use<T>(act: (client: Client) => Promise<T>): Promise<T> {
@@ -57,6 +59,21 @@ export class Connections {
     }
   }
 
+  /** Whether this server answers at all, on a new connection. Never rejects. */
+  async answers(server: Server): Promise<boolean> {
+    let connection: Connection | undefined;
+    try {
+      connection = await this.connect(server);
+      // The root of it, which every server has.
+      await connection.client.search('', { scope: 'base', attributes: ['1.1'], sizeLimit: 1 });
+      return true;
+    } catch (error) {
+      return error instanceof ResultCodeError && !serverFaults.has(error.code);
+    } finally {
+      if (connection !== undefined) dispose(connection);
+    }
+  }
+
   /** Nothing is kept any more; what is under way is brought to its end. */
   close(): void {
     this.isClosed = true;
@@ -64,15 +81,18 @@ export class Connections {
   }
 
   private async attempt<T>(act: (client: Client) => Promise<T>): Promise<T> {
-    const { servers } = this.options;
+    const { servers, isAlive } = this.options;
     const tried = new Set<Server>();
+    const late = new Map<Server, unknown>();
     for (;;) {
-      const kept = this.takeIdle();
+      const kept = this.takeIdle(tried);
       const connection = kept ?? (await this.open(tried));
       try {
         const result = await act(connection.client);
         servers.worked(connection.server);
         this.keep(connection);
+        // What another one has done was not the fault of who asked.
+        for (const [server, error] of late) servers.failed(server, error);
         return result;
       } catch (error) {
         if (error instanceof ResultCodeError && !serverFaults.has(error.code)) {
@@ -83,15 +103,19 @@ export class Connections {
         dispose(connection);
         // A kept connection may have been closed at the other end long ago; that says nothing of the server.
         if (kept !== undefined && !isFault(error)) continue;
-        servers.failed(connection.server, error);
         tried.add(connection.server);
+        if (isLate(error) && (await isAlive?.(connection.server)) === true) {
+          servers.late(connection.server, error);
+          late.set(connection.server, error);
+        } else servers.failed(connection.server, error);
       }
     }
   }
 
-  private takeIdle(): Connection | undefined {
+  private takeIdle(tried: ReadonlySet<Server>): Connection | undefined {
     for (;;) {
-      const connection = this.idle.pop();
+      const at = this.idle.findLastIndex(({ server }) => !tried.has(server));
+      const [connection] = at < 0 ? [] : this.idle.splice(at, 1);
       if (connection === undefined) return undefined;
       clearTimeout(connection.idleTimer);
       if (this.options.servers.isUp(connection.server) && connection.client.isConnected) return connection;
@@ -100,21 +124,29 @@ export class Connections {
   }
 
   private async open(tried: Set<Server>): Promise<Connection> {
-    const { servers, account, answerMs } = this.options;
+    const { servers } = this.options;
     for (;;) {
       const server = servers.next(tried);
-      let socket: Socket | undefined;
       try {
-        const opened = (socket = await openSocket(server.url, this.options));
-        const client = clientOn(opened, answerMs);
-        if (account !== undefined) await client.bind(account.dn, account.password);
-        return { client, socket: opened, server };
+        return await this.connect(server);
       } catch (error) {
-        socket?.destroy();
         const isRefused = error instanceof ResultCodeError && error.code === wrongCredentials;
         servers.failed(server, isRefused ? new AccountRefused('it does not take the account (ldap.bind_dn)', { cause: error }) : error);
         tried.add(server);
       }
+    }
+  }
+
+  private async connect(server: Server): Promise<Connection> {
+    const { account, answerMs } = this.options;
+    const socket = await openSocket(server.url, this.options);
+    try {
+      const client = clientOn(socket, answerMs);
+      if (account !== undefined) await client.bind(account.dn, account.password);
+      return { client, socket, server };
+    } catch (error) {
+      socket.destroy();
+      throw error;
     }
   }
 
@@ -167,7 +199,11 @@ const wrongCredentials = 49;
 const serverFaults = new Set([51, 52]);
 
 function isFault(error: unknown): boolean {
-  return error instanceof ResultCodeError || (error instanceof Error && error.message.endsWith('timed out'));
+  return error instanceof ResultCodeError || isLate(error);
+}
+
+function isLate(error: unknown): boolean {
+  return error instanceof Error && error.message.endsWith('timed out');
 }
 
 /** The library would connect again by itself, without TLS and to whom it likes. */

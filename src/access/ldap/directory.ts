@@ -56,7 +56,7 @@ export function openDirectory(settings: LdapSettings, problems: Problems): Direc
   };
   // A connection belongs to who was bound last, so searches have others than passwords.
   const searches = new Connections({ ...common, account: settings.account });
-  const passwords = new Connections(common);
+  const passwords = new Connections({ ...common, isAlive: (server) => searches.answers(server) });
   const timeLimit = Math.ceil(settings.timeout / 1000);
 
   const search = async (key: string, act: (client: Client) => Promise<{ searchEntries: Entry[] }>): Promise<Entry[]> => {

@@ -19,6 +19,8 @@ export interface Servers {
   isUp(server: Server): boolean;
   worked(server: Server): void;
   failed(server: Server, error: unknown): void;
+  /** It works, and did not answer this in time: whoever tries wrong passwords must not put it out of action for all. */
+  late(server: Server, error: unknown): void;
 }
 
 const shortestPauseMs = 1_000;
@@ -31,6 +33,12 @@ export class AccountRefused extends Error {}
 
 export function openServers(urls: readonly string[], problems: Problems, now: () => number = Date.now): Servers {
   const servers: Server[] = urls.map((url) => ({ url, failures: 0, notBeforeMs: 0, isBeingTried: false, problem: undefined }));
+  const worked = (server: Server): void => {
+    server.isBeingTried = false;
+    if (server.failures === 0) return;
+    server.failures = 0;
+    problems.solved(server.url, `${server.url} (ldap.urls) answers again`);
+  };
   return {
     next(tried) {
       const left = servers.filter((server) => !tried.has(server));
@@ -40,11 +48,11 @@ export function openServers(urls: readonly string[], problems: Problems, now: ()
       return ready;
     },
     isUp: ({ failures }) => failures === 0,
-    worked(server) {
-      server.isBeingTried = false;
-      if (server.failures === 0) return;
-      server.failures = 0;
-      problems.solved(server.url, `${server.url} (ldap.urls) answers again`);
+    worked,
+    late(server, error) {
+      worked(server);
+      server.problem = error;
+      problems.arose(`${server.url} late`, `${server.url} (ldap.urls) works, but said nothing of a password within ldap.timeout`, error);
     },
     failed(server, error) {
       const pauseMs = Math.min(shortestPauseMs * 2 ** server.failures, longestPauseMs);
