@@ -15,6 +15,16 @@ export async function findRepositorySize(queryer: Queryer, repository: Repositor
   return Number(rows[0]?.[0] ?? 0);
 }
 
+/** Bytes that unfinished uploads hold, by repository: one look at all of them, so that beginning an upload costs no index. */
+export async function listPendingBytes(queryer: Queryer): Promise<Map<string, number>> {
+  const { rows } = await queryer.query<[repository: string, bytes: string]>({
+    name: 'list-pending-bytes',
+    text: 'SELECT repository, sum(bytes_received) FROM upload_sessions WHERE bytes_received > 0 GROUP BY repository',
+    rowMode: 'array',
+  });
+  return new Map(rows.map(([repository, bytes]) => [repository, Number(bytes)]));
+}
+
 /** Returns how many repositories had something to fold. */
 export async function foldSizes(queryer: Queryer, limit: number): Promise<number> {
   const { rows } = await queryer.query<{ folded: number }>({

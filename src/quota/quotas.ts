@@ -6,7 +6,7 @@ import type { Queryer } from '../database/pool.js';
 import { RegistryError } from '../oci/errors.js';
 import { repositoryPattern } from '../oci/repository-pattern.js';
 import type { RepositoryName } from '../oci/repository-name.js';
-import { findRepositorySize } from './quota-queries.js';
+import { findRepositorySize, listPendingBytes } from './quota-queries.js';
 
 export interface QuotaSettings {
   /** Infinity: none. */
@@ -18,14 +18,19 @@ export interface Quota {
   readonly limitBytes: number;
   /** What the database said a moment ago. */
   note(usedBytes: number): void;
-  exceeded(usedBytes: number, moreBytes: number): RegistryError;
+  exceeded(usedBytes: number, moreBytes: number, pendingBytes?: number): RegistryError;
 }
 
 export interface Quotas {
   /** Undefined where a repository may hold anything. */
   of(repository: RepositoryName): Quota | undefined;
-  /** Throws where there is no room for even a byte, so that nobody sends a layer in vain. Asks the database where this node does not know of room. */
-  requireRoom(queryer: Queryer, repository: RepositoryName): Promise<void>;
+  /**
+   * Throws where there is no room for so many bytes more, so that nobody sends a layer in vain; what unfinished uploads hold takes room, too. Asks the database only where
+   * this node does not know of room.
+   */
+  requireRoom(queryer: Queryer, repository: RepositoryName, moreBytes?: number): Promise<void>;
+  /** An unfinished upload holds so much more from now on; what other nodes take is known a second later. */
+  received(repository: RepositoryName, bytes: number): void;
 }
 
 export interface QuotaParts {
@@ -36,6 +41,8 @@ export interface QuotaParts {
 /** For so long what a node was told of room is good enough to begin an upload; the end of it asks again. */
 const rememberMs = 10_000;
 const mostRemembered = 10_000;
+/** And for so long what unfinished uploads hold. */
+const rememberPendingMs = 1_000;
 
 /** Undefined where there are none. */
 export function openQuotas(settings: QuotaSettings, { onRefused, now }: QuotaParts): Quotas | undefined {
@@ -47,30 +54,47 @@ export function openQuotas(settings: QuotaSettings, { onRefused, now }: QuotaPar
     remembered.set(repository, { usedBytes, untilMs: now() + rememberMs });
     if (remembered.size > mostRemembered) remembered.delete(remembered.keys().next().value ?? '');
   };
+  let pending: { readonly bytes: Map<string, number>; readonly untilMs: number } | undefined;
+  const pendingOf = async (queryer: Queryer, repository: RepositoryName, isFresh: boolean): Promise<number> => {
+    if (isFresh || pending === undefined || pending.untilMs <= now())
+      pending = { bytes: await listPendingBytes(queryer), untilMs: now() + rememberPendingMs };
+    return pending.bytes.get(repository) ?? 0;
+  };
+  const usedIn = async (queryer: Queryer, repository: RepositoryName, isFresh: boolean): Promise<number> => {
+    const known = remembered.get(repository);
+    if (!isFresh && known !== undefined && known.untilMs > now()) return known.usedBytes;
+    const usedBytes = await findRepositorySize(queryer, repository);
+    note(repository, usedBytes);
+    return usedBytes;
+  };
   const of = (repository: RepositoryName): Quota | undefined => {
     const { limitBytes, rule } = limitOf(repository);
     if (limitBytes === Infinity) return undefined;
     return {
       limitBytes,
       note: (usedBytes) => note(repository, usedBytes),
-      exceeded(usedBytes, moreBytes) {
+      exceeded(usedBytes, moreBytes, pendingBytes = 0) {
         onRefused();
-        const message = `the quota of ${repository} is ${sizeText(limitBytes)}; it holds ${sizeText(usedBytes)}, and this is ${sizeText(moreBytes)} more`;
+        const unfinished = pendingBytes === 0 ? '' : ` and ${sizeText(pendingBytes)} of unfinished uploads`;
+        const message = `the quota of ${repository} is ${sizeText(limitBytes)}; it holds ${sizeText(usedBytes)}${unfinished}, and this is ${sizeText(moreBytes)} more`;
         return new RegistryError('DENIED', message, { rule });
       },
     };
   };
   return {
     of,
-    async requireRoom(queryer, repository) {
+    async requireRoom(queryer, repository, moreBytes = 1) {
       const quota = of(repository);
       if (quota === undefined) return;
-      const known = remembered.get(repository);
-      if (known !== undefined && known.untilMs > now() && known.usedBytes < quota.limitBytes) return;
-      const usedBytes = await findRepositorySize(queryer, repository);
-      note(repository, usedBytes);
-      if (usedBytes >= quota.limitBytes) throw quota.exceeded(usedBytes, 1);
+      // An upload that ends meanwhile would count twice, so nobody is refused by what is remembered.
+      for (const isFresh of [false, true]) {
+        const usedBytes = await usedIn(queryer, repository, isFresh);
+        const pendingBytes = await pendingOf(queryer, repository, isFresh);
+        if (usedBytes + pendingBytes + moreBytes <= quota.limitBytes) return;
+        if (isFresh) throw quota.exceeded(usedBytes, moreBytes, pendingBytes);
+      }
     },
+    received: (repository, bytes) => void pending?.bytes.set(repository, (pending.bytes.get(repository) ?? 0) + bytes),
   };
 }
 

@@ -65,7 +65,11 @@ export class ActiveUpload {
   /** The parts are all there will be. */
   private readonly sealed: boolean;
   private session: HeldSession;
+  /** What comes stays for a later request, and counts for the repository's quota until then. */
+  private isKept = false;
   private savedAt: number;
+  /** What the session's row says. */
+  private savedBytes: number;
   private saving: Promise<void> | undefined;
 
   constructor(uploads: Uploads, session: HeldSession, state: UploadState, parts: PartsSoFar, body: RequestBody, sealed = false) {
@@ -75,7 +79,7 @@ export class ActiveUpload {
     this.session = session;
     this.body = body;
     this.sealed = sealed;
-    this.acknowledged = bytesOf(state);
+    this.acknowledged = this.savedBytes = bytesOf(state);
     this.savedAt = state.stored;
     this.ledger = new PartLedger(store, parts, (begun, nextPart) => reserveParts(writes, this.hold, begun, nextPart));
     const putTail = (offset: number, bytes: Uint8Array): Promise<TailObject> => this.putTail(offset, bytes);
@@ -89,6 +93,8 @@ export class ActiveUpload {
   /** Takes the body and keeps it for a later request, which also happens to what arrived of a body that was broken off. Returns the bytes received in all. */
   async suspend(): Promise<number> {
     try {
+      this.isKept = true;
+      if (this.body.length !== 0) await this.requireRoom(this.body.length ?? 1);
       await this.receive();
       return await this.release();
     } catch (error) {
@@ -102,6 +108,8 @@ export class ActiveUpload {
   async finish(digest: Digest, signal: AbortSignal): Promise<void> {
     let linking = false;
     try {
+      // How much the digest takes is known in the end.
+      if ((this.body.length ?? 0) > 0) await this.requireRoom(1);
       await this.receive();
       const { state, held } = await this.writer.end();
       // Hashing takes the held bytes away for a while, and the view of them with it.
@@ -139,6 +147,7 @@ export class ActiveUpload {
   private async release(): Promise<number> {
     const state = await this.writer.suspend();
     await this.endCheckpoints();
+    if (this.isKept) await this.requireRoom(bytesOf(state) - this.savedBytes);
     await this.save({ state, ...this.ledger.state() }, true);
     return bytesOf(state);
   }
@@ -152,13 +161,15 @@ export class ActiveUpload {
     await this.endCheckpoints();
     const { writes } = this.uploads.journal;
     const wrong = error instanceof RegistryError && error.code === 'DIGEST_INVALID';
+    const hasNoRoom = error instanceof RegistryError && error.code === 'DENIED';
     try {
       if (sqlStateOf(error) === sqlState.otherWriter) {
         await hastenTrash(writes, dataKey(this.session.dataUuid));
         return error;
       }
-      // A full disk gets its bytes back.
-      if (wrong || !this.session.resumable || isDiskFull(error)) await endSession(writes, this.session.id, this.session.revision);
+      // A full disk gets its bytes back, and so does a full repository.
+      if (wrong || hasNoRoom || !this.session.resumable || isDiskFull(error))
+        await endSession(writes, this.session.id, this.session.revision);
       else {
         if (linking) await this.renew();
         await this.releaseWhatIsKnown();
@@ -181,6 +192,7 @@ export class ActiveUpload {
 
   private async releaseWhatIsKnown(): Promise<void> {
     try {
+      this.isKept = true;
       await this.release();
     } catch {
       // What was not stored is lost; the row still says how far the last checkpoint came.
@@ -232,6 +244,7 @@ export class ActiveUpload {
         // What nobody can go on with need not be known.
         const tells = this.session.resumable && !this.sealed && durable.state.stored >= this.acknowledged;
         await this.save(tells ? durable : undefined, false);
+        if (this.isKept) await this.requireRoom(0);
       } catch (error) {
         // Postgres may be back before the lease is over; a lost session cannot come back.
         if (!isConnectionLoss(error)) this.writer.fail(asFailure(error));
@@ -248,7 +261,17 @@ export class ActiveUpload {
 
   private async save(stand: Stand | undefined, release: boolean): Promise<void> {
     await saveSession(this.uploads.journal.writes, this.hold, stand && savedState(stand), release);
-    if (stand !== undefined) this.ledger.saved(stand.parts);
+    if (stand === undefined) return;
+    this.ledger.saved(stand.parts);
+    const received = bytesOf(stand.state);
+    this.uploads.journal.quotas?.received(this.session.repository, received - this.savedBytes);
+    this.savedBytes = received;
+  }
+
+  /** Throws DENIED where the repository has a quota and not so much room. */
+  private async requireRoom(moreBytes: number): Promise<void> {
+    const { quotas, writes } = this.uploads.journal;
+    await quotas?.requireRoom(writes, this.session.repository, moreBytes);
   }
 
   private asClientError(error: unknown): unknown {

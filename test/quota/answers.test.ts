@@ -8,6 +8,7 @@ import {
   bytesOf,
   digestOf,
   imageOf,
+  locationOf,
   onBothEngines,
   openSession,
   pushBlob,
@@ -27,6 +28,7 @@ const quota = {
 
 onBothEngines({ quota }, async (t, node) => {
   await t.test('what clients are answered', (t) => answers(t, node));
+  await t.test('uploads that are not finished', (t) => unfinished(t, node));
 });
 
 function checkRefusal(t: Test, answer: Answer, message: RegExp, what: string): void {
@@ -48,6 +50,7 @@ async function answers(t: Test, { client }: WireNode): Promise<void> {
   const session = await openSession(client, 'small/app');
   const bytes = bytesOf(2 * KiB, 'in steps');
   checkRefusal(t, await client.send('PUT', withDigest(session, digestOf(bytes)), { body: bytes }), /holds 9 KiB/, 'and of several');
+  t.equal((await client.send('GET', session)).status, 404, 'whose bytes are dropped');
   t.equal((await client.send('HEAD', `/v2/small/app/blobs/${digestOf(bytes)}`)).status, 404, 'it is not there');
   t.equal((await client.send('HEAD', `/v2/small/app/blobs/${digestOf(layer)}`)).status, 200, 'and what was there is');
   t.equal((await upload('small/app', layer)).status, 201, 'what it has takes no room');
@@ -79,4 +82,33 @@ async function answers(t: Test, { client }: WireNode): Promise<void> {
   await pushBlob(client, 'small/app', bytesOf(8 * KiB, 'new'));
   await pushBlob(client, 'free/app', bytesOf(200 * KiB, 'large'));
   checkRefusal(t, await upload('other/app', bytesOf(99 * KiB, 'default')), /is 100 KiB; it holds 2 KiB/, 'what is for all');
+}
+
+async function unfinished(t: Test, { client }: WireNode): Promise<void> {
+  const patch = (session: string, KiBs: number) => client.send('PATCH', session, { body: bytesOf(KiBs * KiB, session) });
+  const standing = async (session: string) => (await client.send('GET', session)).status;
+  const [first, second] = [await openSession(client, 'small/open'), await openSession(client, 'small/open')];
+  for (const session of [first, second]) t.equal((await patch(session, 4)).status, 202);
+  checkRefusal(
+    t,
+    await patch(first, 4),
+    /^the quota of small\/open is 10 KiB; it holds 0 bytes and 8 KiB of unfinished uploads, and this is 4 KiB more$/,
+    'what was received counts',
+  );
+  t.equal(await standing(first), 404, 'an upload that is refused is over');
+  t.equal((await patch(second, 4)).status, 202, 'and makes room');
+  const stream = client.open('PATCH', second, { 'Transfer-Encoding': 'chunked' });
+  stream.request.end(bytesOf(4 * KiB, 'of no length'));
+  checkRefusal(t, await stream.answer, /8 KiB of unfinished uploads, and this is 4 KiB more$/, 'a stream when it is there');
+  t.equal(await standing(second), 404);
+
+  const full = await openSession(client, 'small/open');
+  t.equal((await patch(full, 10)).status, 202, 'up to the brim');
+  const post = () => client.send('POST', '/v2/small/open/blobs/uploads/', { body: '' });
+  checkRefusal(t, await post(), /10 KiB of unfinished uploads, and this is 1 bytes more$/, 'then none begins');
+  t.equal((await client.send('POST', '/v2/small/elsewhere/blobs/uploads/', { body: '' })).status, 202, 'but elsewhere');
+  t.equal((await client.send('DELETE', full)).status, 204);
+  const last = locationOf(await post());
+  t.equal((await patch(last, 10)).status, 202, 'one that is cancelled makes room');
+  t.equal((await client.send('PUT', withDigest(last, digestOf(bytesOf(10 * KiB, last))), { body: '' })).status, 201, 'and is finished');
 }
