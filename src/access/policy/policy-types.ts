@@ -2,9 +2,8 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Types of policies. The CEL library evaluates and does not check types; a policy that cannot work must be found before somebody stands at the door. */
-import type { CelEnv, CelType, parse } from '@bufbuild/cel';
-
-type Expression = NonNullable<ReturnType<typeof parse>['expr']>;
+import type { CelEnv, CelType } from '@bufbuild/cel';
+import type { Expression } from './parts.js';
 
 /** `dyn` fits everything. */
 export type Type =

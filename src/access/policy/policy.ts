@@ -5,6 +5,8 @@
 import { celEnv, celList, celMap, CelScalar, isCelError, mapType, parse, plan, type CelInput, type CelMap } from '@bufbuild/cel';
 import type { Action } from '../actions.js';
 import type { Identity } from '../identity.js';
+import { checkActionNames } from './action-names.js';
+import { partsOf, requestPartOf, type Expression } from './parts.js';
 import { nameOf, TypeFault, typeOf, type Type } from './policy-types.js';
 
 /** What a policy can ask about. `reference` and `digest` are undefined where they cannot be known yet: whatever depends on them is then in doubt. */
@@ -58,9 +60,8 @@ const environment = celEnv({
 /** Throws PolicyFault. */
 export function compilePolicy(expression: string): Policy {
   const parsed = parsePolicy(expression);
-  checkTypes(parsed);
+  const mentions = mentionedIn(checked(parsed));
   const evaluate = plan(environment, parsed);
-  const mentions = mentionedIn(expression);
   return {
     expression,
     mentions,
@@ -75,11 +76,19 @@ export function compilePolicy(expression: string): Policy {
 const requestParts = ['action', 'namespace', 'reference', 'digest', 'ip', 'method'] as const satisfies (keyof PolicyRequest)[];
 
 /** All of them where it names the request other than by `request.part`. */
-export function mentionedIn(expression: string): Set<keyof PolicyRequest> {
-  const named = Array.from(expression.matchAll(/request(?:\s*\.\s*([a-z]+)\b)?/g), ([, part]) =>
-    requestParts.find((known) => known === part),
-  );
-  return new Set(named.includes(undefined) ? requestParts : named.filter((part) => part !== undefined));
+function mentionedIn(expression: Expression): Set<keyof PolicyRequest> {
+  const found = new Set<keyof PolicyRequest>();
+  const named = new Set<Expression | undefined>();
+  for (const part of partsOf(expression)) {
+    const { exprKind } = part;
+    const field = requestPartOf(part);
+    const known = requestParts.find((name) => name === field);
+    if (known !== undefined && exprKind.case === 'selectExpr') {
+      found.add(known);
+      named.add(exprKind.value.operand);
+    } else if (exprKind.case === 'identExpr' && exprKind.value.name === 'request' && !named.has(part)) return new Set(requestParts);
+  }
+  return found;
 }
 
 function parsePolicy(expression: string): ReturnType<typeof parse> {
@@ -91,11 +100,13 @@ function parsePolicy(expression: string): ReturnType<typeof parse> {
   }
 }
 
-function checkTypes({ expr, sourceInfo }: ReturnType<typeof parse>): void {
+function checked({ expr, sourceInfo }: ReturnType<typeof parse>): Expression {
   if (expr === undefined) throw new PolicyFault('an expression is needed', 0);
   try {
     const type = typeOf(environment, expr, variables);
     if (type !== 'bool' && type !== 'dyn') throw new TypeFault(expr.id, `a policy is true or false, not ${nameOf(type)}`);
+    checkActionNames(expr);
+    return expr;
   } catch (error) {
     if (!(error instanceof TypeFault)) throw error;
     throw new PolicyFault(error.message, sourceInfo?.positions[error.id.toString()] ?? 0);
