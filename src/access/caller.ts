@@ -10,6 +10,8 @@ export interface Caller {
   may(action: RepositoryAction, repository: string, reference?: { readonly tag?: string; readonly digest?: string }): boolean;
   /** Which tags of a repository it may pull; undefined where that is all. */
   tagFilter(repository: string): ((tag: string) => boolean) | undefined;
+  /** Which manifests it may see among the referrers of another; undefined where no policy tells manifests of that repository apart. */
+  referrerFilter(repository: string): ((digest: string) => boolean) | undefined;
   /** Which repositories it may see in a list; undefined where that is all. */
   catalogFilter(): ((repository: string) => boolean) | undefined;
   /** Every repository is open to it. */
@@ -21,6 +23,7 @@ export const anybody: Caller = {
   id: '',
   may: () => true,
   tagFilter: () => undefined,
+  referrerFilter: () => undefined,
   catalogFilter: () => undefined,
   isUnlimited: true,
 };

@@ -36,9 +36,14 @@ export interface GateParts {
 }
 
 export interface Gate {
-  /** Throws, or rejects with, UNAUTHORIZED or DENIED; the answer never depends on what there is. */
-  admit(request: Request, action: Action, resource: Resource): Caller | Promise<Caller>;
+  /**
+   * Throws, or rejects with, UNAUTHORIZED or DENIED; the answer never depends on what there is. `onDenied` hears before that of whoever is known and may not, or is
+   * nobody, and may throw something else.
+   */
+  admit(request: Request, action: Action, resource: Resource, onDenied?: OnDenied): Caller | Promise<Caller>;
 }
+
+export type OnDenied = (id: string) => void;
 
 export function openGate(parts: GateParts): Gate {
   const { authenticator, challenge, hasIdentities, hasCertificates, hasPolicies, recorder } = parts;
@@ -54,9 +59,9 @@ export function openGate(parts: GateParts): Gate {
   }
   const external = { ...parts, authorizer: parts.external };
   return {
-    admit(request, action, resource) {
+    admit(request, action, resource, onDenied) {
       const enter = (authenticated: Authenticated | undefined): Caller =>
-        check(authenticated?.isExternal === true ? external : parts, request, action, resource, authenticated);
+        check(authenticated?.isExternal === true ? external : parts, { request, action, resource, onDenied }, authenticated);
       const refuse = (error: unknown): never => {
         if (!(error instanceof InvalidCredentials)) throw error;
         recorder?.decided(request, failedLogin(error, action));
@@ -75,7 +80,14 @@ export function openGate(parts: GateParts): Gate {
   };
 }
 
-function check(parts: GateParts, request: Request, action: Action, resource: Resource, authenticated: Authenticated | undefined): Caller {
+interface Asked {
+  readonly request: Request;
+  readonly action: Action;
+  readonly resource: Resource;
+  readonly onDenied: OnDenied | undefined;
+}
+
+function check(parts: GateParts, { request, action, resource, onDenied }: Asked, authenticated: Authenticated | undefined): Caller {
   const { hasIdentities, challenge, authorizer, openToAll, recorder } = parts;
   const { identity = anonymous, grants, source } = authenticated ?? {};
   const caller = new RequestCaller(parts, request, identity, grants);
@@ -84,8 +96,11 @@ function check(parts: GateParts, request: Request, action: Action, resource: Res
   const scope = (): string | undefined => scopesFor(action, resource, mount);
   /** A certificate that says no name makes nobody known. */
   const isNobody = isAnonymous(identity) && grants === undefined;
-  const record = (outcome: 'allowed' | 'denied', rule: string): void =>
+  const record = (outcome: 'allowed' | 'denied', rule: string): void => {
     recorder?.decided(request, { identity: identity.id, source, action, outcome, rule });
+    // Whoever is to log in first asks /v2/ for the way.
+    if (outcome === 'denied' && action !== 'get-api-version') onDenied?.(identity.id);
+  };
   const allow = (rule: string): Caller => {
     record('allowed', rule);
     return caller;
@@ -160,6 +175,15 @@ class RequestCaller implements Caller {
     const outcome = decide(undefined, undefined);
     if (outcome === 'allowed') return undefined;
     return outcome === 'denied' ? () => false : (tag) => decide(tag, '') === 'allowed';
+  }
+
+  referrerFilter(repository: string): ((digest: string) => boolean) | undefined {
+    const asked = this.parts.authorizer.mentionedFor(repository);
+    const decide = (digest: string | undefined): string =>
+      this.decide('get-manifest', { namespace: repository, reference: digest, digest }).outcome;
+    // Whoever pulls by digest names it by `request.reference`, too.
+    const tellsApart = asked.has('digest') || (asked.has('reference') && decide(undefined) === 'unsure');
+    return tellsApart ? (digest) => decide(digest) === 'allowed' : undefined;
   }
 
   catalogFilter(): (repository: string) => boolean {

@@ -94,7 +94,9 @@ export const endpoints: { readonly [Kind in Resource['kind']]: Readonly<Record<s
     DELETE: ['put-blob', ({ uploads }, request, path, _query, caller) => deleteSession(uploads, request, path, caller)], // end-14
   },
   tags: { GET: ['list-tags', ({ manifests }, request, path, query, caller) => getTags(manifests, request, path, query, caller)] }, // end-8
-  referrers: { GET: ['get-referrers', ({ manifests }, request, path, query) => getReferrers(manifests, request, path, query)] }, // end-12
+  referrers: {
+    GET: ['get-referrers', ({ manifests }, request, path, query, caller) => getReferrers(manifests, request, path, query, caller)], // end-12
+  },
   catalog: { GET: ['list-catalog', ({ manifests }, request, path, query, caller) => getCatalog(manifests, request, path, query, caller)] },
   'tag-history': { GET: ['admin', ({ undo }, request, path, query) => getTagHistory(undo, request, path, query)] },
   'tag-restore': { POST: ['admin', ({ undo }, request, path, _query, caller) => postTagRestore(undo, request, path, caller)] },
@@ -153,7 +155,8 @@ function dispatch(registry: Registry, { gate, certificates }: Access, request: R
     refuseForNow(registry, request, path, methods);
     return handle(registry, request, path, request.query === '' ? noQuery : new URLSearchParams(request.query), caller);
   };
-  const admitted = action === 'open' ? anybody : gate.admit(request, action, path);
+  const onDenied = limits === undefined ? undefined : (id: string): void => limits.admitIdentity(request, id);
+  const admitted = action === 'open' ? anybody : gate.admit(request, action, path, onDenied);
   return admitted instanceof Promise ? admitted.then(go) : go(admitted);
 }
 

@@ -136,6 +136,13 @@ async function requests(t: Test, node: WireNode): Promise<void> {
   checkRefusal(t, await asking(node, '192.0.2.5')(pull, { headers: bearer(token) }), 'an identity, however it asks and from where');
   t.equal((await asking(node, '192.0.2.5')(pull, { headers: basic('writer') })).status, 404, 'another identity');
 
+  const denied = asking(node, '192.0.2.7');
+  for (let count = 0; count < 3; count++) t.equal((await denied('/v2/team/app/tags/list')).status, 401);
+  checkRefusal(t, await denied('/v2/team/app/tags/list'), 'what is denied counts, too');
+  t.equal((await denied('/v2/')).status, 401, 'but whoever asks where to log in is told');
+  for (let count = 0; count < 3; count++) t.equal((await denied('/v2/other/app/tags/list', { headers: basic('admin') })).status, 403);
+  checkRefusal(t, await denied('/v2/other/app/tags/list', { headers: basic('admin') }), 'also of an identity');
+
   const many = asking(node, '192.0.2.6');
   for (let count = 0; count < 20; count++) t.equal((await many('/v2/')).status, 401);
   checkRefusal(t, await many('/v2/', { headers: basic('writer') }), 'an address, before anything is looked at');
@@ -162,7 +169,7 @@ async function wrongPasswords(t: Test, node: WireNode): Promise<void> {
   const limited = families.get('registry_limited_requests_total')?.samples;
   t.equal(families.get('registry_failed_logins_total')?.samples.get('registry_failed_logins_total{}'), 5);
   t.equal(limited?.get('registry_limited_requests_total{limit="failed_logins.per_username"}'), 2);
-  t.equal(limited?.get('registry_limited_requests_total{limit="per_identity"}'), 1);
+  t.equal(limited?.get('registry_limited_requests_total{limit="per_identity"}'), 2);
 }
 
 void t.test('without settings nobody who knows a password is ever told to wait', { buffered: true }, async (t) => {

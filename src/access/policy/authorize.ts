@@ -40,6 +40,8 @@ export interface Decision {
 export interface Authorizer {
   /** hot: answers are remembered, since policies know nothing but what they are asked about. */
   decide(identity: Identity, request: PolicyRequest): Decision;
+  /** What the policies of a repository ask about a request. */
+  mentionedFor(repository: string): ReadonlySet<keyof PolicyRequest>;
   /** Whether there is a repository for which the answer may be yes. */
   decideAnywhere(identity: Identity, request: Omit<PolicyRequest, 'namespace' | 'reference' | 'digest'>): Decision;
 }
@@ -48,6 +50,7 @@ interface CompiledRules {
   readonly path: string;
   readonly defaultAllow: boolean;
   readonly policies: readonly Policy[];
+  readonly mentioned: ReadonlySet<keyof PolicyRequest>;
 }
 
 export type OnPolicyError = (error: Error, rule: string, identity: Identity, request: PolicyRequest) => void;
@@ -58,8 +61,8 @@ const mostRemembered = 2_000;
 /** Throws PolicyFault. */
 export function openAuthorizer(rules: AccessRules, onError: OnPolicyError): Authorizer {
   const namespaces = new Map(rules.repository.map((entry, index) => [entry.namespace, compileRules(entry, `repository[${index}]`)]));
-  const admin: CompiledRules = { path: 'access.admin', defaultAllow: false, policies: rules.admin.map(compilePolicy) };
-  const mentioned = new Set([admin, ...namespaces.values()].flatMap(({ policies }) => policies.flatMap((policy) => [...policy.mentions])));
+  const admin = compileRules({ policy_default_allow: false, policies: rules.admin }, 'access.admin');
+  const mentioned = new Set([admin, ...namespaces.values()].flatMap((entry) => [...entry.mentioned]));
   const grants = compileGrants(rules.groups ?? []);
   const granted = (identity: Identity, action: Action, repository: string | undefined): Decision | undefined => {
     const rule = grants.find(identity.groups, action, repository);
@@ -84,6 +87,7 @@ export function openAuthorizer(rules: AccessRules, onError: OnPolicyError): Auth
   };
   return {
     decide,
+    mentionedFor: (repository) => rulesFor(namespaces, repository)?.mentioned ?? nothing,
     decideAnywhere(identity, asked) {
       const request: PolicyRequest = { ...asked, namespace: undefined, reference: '', digest: '' };
       const decisions = [...namespaces.values()].map((entry) => evaluate(entry, identity, request, onError));
@@ -106,8 +110,14 @@ function keyOf(request: PolicyRequest, mentioned: ReadonlySet<keyof PolicyReques
   return key;
 }
 
-function compileRules({ policy_default_allow: defaultAllow, policies }: NamespaceRules, path: string): CompiledRules {
-  return { path, defaultAllow, policies: policies.map(compilePolicy) };
+const nothing: ReadonlySet<never> = new Set();
+
+function compileRules(
+  { policy_default_allow: defaultAllow, policies: expressions }: Pick<NamespaceRules, 'policy_default_allow' | 'policies'>,
+  path: string,
+): CompiledRules {
+  const policies = expressions.map(compilePolicy);
+  return { path, defaultAllow, policies, mentioned: new Set(policies.flatMap(({ mentions }) => [...mentions])) };
 }
 
 /** Those of the longest namespace that the name lies in. */
