@@ -187,7 +187,7 @@ function fail(message: string, exitCode: number): never {
 try {
   await main(process.argv.slice(2));
 } catch (error) {
-  if (error instanceof UsageError) fail(`${error.message}\n\n${usage}`, 2);
+  if (error instanceof UsageError) fail(`${error.message.replaceAll(/\s*\n\s*/g, ' ')} (ha-registry --help tells what there is)`, 2);
   if (error instanceof ConfigurationError) fail(error.message, 2);
   fail(error instanceof Error ? (error.stack ?? error.message) : String(error), 1);
 }

@@ -9,6 +9,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { LiveAccess } from './access/live-access.js';
 import { openAccess } from './access/open-access.js';
 import type { AttemptOf } from './access/password/logins.js';
+import { RememberedPasswords } from './access/password/passwords.js';
 import { SharedKeys } from './access/workload/shared-keys.js';
 import { openAudit } from './audit/open-audit.js';
 import { enterCluster, openCluster } from './cluster/enter-cluster.js';
@@ -231,8 +232,8 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const attemptOf: AttemptOf = (request, username) => limits.attemptOf(request, username);
     const audit = await openAudit(config.audit, addressOf, metrics, (line, error) => log.error({ err: error }, line));
     closers.push(async () => audit?.close());
-    const issuerKeys = new SharedKeys();
-    const kept = { store, addressOf, warn, recorder: audit, attemptOf, issuerKeys };
+    const known = { issuerKeys: new SharedKeys(), remembered: new RememberedPasswords() };
+    const kept = { store, addressOf, warn, recorder: audit, attemptOf, ...known };
     const open = (wanted: Config) => openAccess({ config: wanted, ...kept });
     const access = new LiveAccess(await open(config), (error) => warn('what was replaced could not be closed', error));
     closers.push(() => access.close());

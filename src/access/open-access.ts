@@ -20,7 +20,7 @@ import { makeIdentity } from './identity.js';
 import { openLdapUsers } from './ldap/ldap-users.js';
 import { idsOfOthers, openLocalUsers, parseHtpasswd, type LocalUser } from './password/local-users.js';
 import { openLogins, type AttemptOf } from './password/logins.js';
-import { openPasswords } from './password/passwords.js';
+import { openPasswords, type RememberedPasswords } from './password/passwords.js';
 import type { PasswordSource } from './password/password-source.js';
 import { readOwnSecret } from './token/own-secret.js';
 import { rememberTokens } from './token/remember-tokens.js';
@@ -53,6 +53,7 @@ export interface AccessParts {
   /** Refuses who fails too often. */
   readonly attemptOf?: AttemptOf | undefined;
   readonly issuerKeys: SharedKeys;
+  readonly remembered?: RememberedPasswords | undefined;
 }
 
 export async function openAccess(parts: AccessParts): Promise<Access> {
@@ -69,7 +70,7 @@ export async function openAccess(parts: AccessParts): Promise<Access> {
 }
 
 async function openParts(
-  { config, store, addressOf, warn, recorder, attemptOf, issuerKeys }: AccessParts,
+  { config, store, addressOf, warn, recorder, attemptOf, issuerKeys, remembered }: AccessParts,
   closers: (() => Promise<unknown> | void)[],
 ): Promise<Omit<Access, 'close'>> {
   const { access, server, repository } = config;
@@ -85,16 +86,12 @@ async function openParts(
     hasTls: server.tls !== undefined,
     isTrustedProxy: addressesIn(server.trusted_proxies),
   };
-  const onPeople = (): void => {
-    passwords.forget();
-    verifier.forget();
-  };
-  const { sources, waste, users, isTaken } = openSources(config, onPeople, warn, closers);
+  const { sources, waste, users, isTaken } = openSources(config, () => verifier.forget(), warn, closers);
   const foreign = await openForeignTokens(config, issuerKeys, isTaken, () => verifier.forget(), warn);
   closers.push(() => foreign.close());
   let issued: Tokens | undefined;
   const verifier = rememberTokens((token) => (foreign.checkFor(token) ?? issued?.check ?? refuseToken)(token));
-  const passwords = openPasswords(sources, waste);
+  const passwords = openPasswords(sources, { waste, remembered });
   const logins = foreign.orWorkloads(openLogins(passwords, attemptOf, recorder), verifier);
   const certificates = await openCertificates(config, warn);
   if (certificates !== undefined) closers.push(() => certificates.close());

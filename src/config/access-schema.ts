@@ -4,7 +4,8 @@
 /** The settings of access control, and what a value must be. */
 import { z } from 'zod';
 import { parseKeyFile } from '../access/token/file-keys.js';
-import { idsOfOthers, knownHash, parseHtpasswd } from '../access/password/local-users.js';
+import { idsOfOthers, parseHtpasswd } from '../access/password/local-users.js';
+import { faultOfHash } from '../access/password/password-hash.js';
 import { compilePolicy, PolicyFault } from '../access/policy/policy.js';
 import { findRepositoryName } from '../oci/repository-name.js';
 import { externalTokens } from './foreign-token-schema.js';
@@ -26,6 +27,11 @@ const name = z
   .max(255)
   .regex(/^[^\p{Cc}:]+$/u, 'expected a name without colons');
 
+const passwordHash = z.string().superRefine((hash, context) => {
+  const fault = faultOfHash(hash);
+  if (fault !== undefined) context.addIssue({ code: 'custom', message: fault });
+});
+
 const atLeastAMinute = duration.refine((ms) => Number.isNaN(ms) || ms >= 60_000, 'expected at least 1m');
 
 export const identities = z
@@ -33,7 +39,7 @@ export const identities = z
     name,
     z.strictObject({
       username: name.optional(),
-      password: z.string().regex(knownHash, 'expected a hash of the password (ha-registry hash-password)'),
+      password: passwordHash,
       groups: z.array(z.string().min(1)).default([]),
     }),
   )

@@ -70,6 +70,10 @@ void t.test('settings that change, and what is remembered', { buffered: true }, 
   await directory.stop();
   t.equal(await status('alice', directoryPasswords.alice), 200, 'a password that was right is remembered');
   t.equal(await status('alice', 'wrong'), 503, 'and no other');
+  t.equal(await node.reload({ ...without, ldap }), 'taken');
+  t.equal(await status('alice', directoryPasswords.alice), 200, 'also when the configuration is read again');
+  t.equal(await node.reload({ ...without, ldap: { ...ldap, timeout: '2s' } }), 'taken');
+  t.equal(await status('alice', directoryPasswords.alice), 503, 'but not of a directory with other settings');
   t.equal(await node.reload({ ...without, ldap: { ...ldap, bind_password: '' } }), 'refused');
   t.equal(await node.reload(without), 'taken');
   t.equal(await status('alice', directoryPasswords.alice), 401, 'but not without the directory');

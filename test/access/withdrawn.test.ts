@@ -83,13 +83,13 @@ function sourceOf(name: string, ...known: readonly string[]): PasswordSource {
     logIn: () => Promise.resolve(undefined),
     find: (username) =>
       Promise.resolve(known.includes(username) ? { identity: makeIdentity(`${name}-${username}`, username), stamp: 's' } : undefined),
+    recall: () => undefined,
   };
 }
 
 void t.test('a name that is somebody else’s now', async (t) => {
-  const passwords = openPasswords([sourceOf('identity', 'bob'), sourceOf('htpasswd', 'bob', 'carol'), sourceOf('ldap', 'carol')], () =>
-    Promise.resolve(),
-  );
+  const sources = [sourceOf('identity', 'bob'), sourceOf('htpasswd', 'bob', 'carol'), sourceOf('ldap', 'carol')];
+  const passwords = openPasswords(sources, { waste: () => Promise.resolve() });
   t.match(await passwords.find('identity', 'bob'), { identity: { id: 'identity-bob' } });
   t.match(await passwords.find('htpasswd', 'carol'), { identity: { id: 'htpasswd-carol' } });
   t.equal(await passwords.find('htpasswd', 'bob'), undefined, 'the first source that knows it decides');

@@ -32,6 +32,7 @@ export function openLdapUsers({ settings, isTaken, waste, warn }: LdapParts): Ld
   const problems = openProblems(warn);
   const directory = openDirectory(settings, problems);
   const { cache_ttl: rememberMs } = settings;
+  const under = createHash('sha256').update(JSON.stringify(settings)).digest('base64url');
 
   const find = async (username: string): Promise<DirectoryUser | 'unclear' | undefined> => {
     if (!possibleName.test(username)) return undefined;
@@ -46,7 +47,7 @@ export function openLdapUsers({ settings, isTaken, waste, warn }: LdapParts): Ld
   const loginOf = async (user: DirectoryUser, username: string): Promise<Login> => {
     const identity = makeIdentity(user.id, user.id, { groups: await directory.groupsOf(user, username) });
     const stamp = createHash('sha256').update(JSON.stringify(user.marks)).digest('base64url').slice(0, 16);
-    return { identity, stamp, findBy: username, rememberMs };
+    return { identity, stamp, findBy: username, rememberMs, under };
   };
   return {
     name: 'ldap',
@@ -68,6 +69,7 @@ export function openLdapUsers({ settings, isTaken, waste, warn }: LdapParts): Ld
         const user = await find(username);
         return user === undefined || user === 'unclear' ? undefined : loginOf(user, username);
       }),
+    recall: (_username, login) => (login.source !== 'ldap' || login.under !== under || isTaken(login.identity.id) ? undefined : login),
     close: () => directory.close(),
   };
 }

@@ -4,6 +4,7 @@
 /** Identities with a password hash: those of the configuration, and those of an htpasswd file. */
 import { createHash } from 'node:crypto';
 import { makeIdentity } from '../identity.js';
+import { faultOfHash } from './password-hash.js';
 import type { Login, PasswordSource } from './password-source.js';
 
 export interface LocalUser {
@@ -15,9 +16,6 @@ export interface LocalUser {
 }
 
 export type VerifyPassword = (password: string, hash: string) => Promise<boolean>;
-
-export const knownHash =
-  /^(\$argon2(id|i|d)\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+|\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53})$/;
 
 /** `users` is asked each time, so that they may change. */
 export function openLocalUsers(name: string, users: () => ReadonlyMap<string, LocalUser>, verify: VerifyPassword): PasswordSource {
@@ -31,6 +29,12 @@ export function openLocalUsers(name: string, users: () => ReadonlyMap<string, Lo
     find: (username) => {
       const user = users().get(username);
       return Promise.resolve(user === undefined ? undefined : loginOf(user));
+    },
+    recall(username, { source, stamp }) {
+      const user = users().get(username);
+      if (user === undefined) return undefined;
+      const login = loginOf(user);
+      return source === name && login.stamp === stamp ? login : 'over';
     },
   };
 }
@@ -61,8 +65,9 @@ export function parseHtpasswd(text: string, taken: ReadonlySet<string> = new Set
     const line = raw.trim();
     if (line === '' || line.startsWith('#')) continue;
     const [, username, hash] = /^([^:]+):(.*)$/.exec(line) ?? [];
-    if (username === undefined || hash === undefined || !knownHash.test(hash))
-      throw new Error(`line ${index + 1} is no name with a bcrypt or argon2 hash (htpasswd -B, or ha-registry hash-password)`);
+    if (username === undefined || hash === undefined) throw new Error(`line ${index + 1} is no name with a hash behind a colon`);
+    const fault = faultOfHash(hash);
+    if (fault !== undefined) throw new Error(`line ${index + 1}: ${fault}`);
     if (taken.has(username)) throw new Error(`line ${index + 1} has the id of an identity that logs in with another name (identity)`);
     users.set(username, { id: username, username, hash, groups: [] });
   }

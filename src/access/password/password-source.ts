@@ -12,6 +12,8 @@ export interface Login {
   readonly findBy?: string;
   /** How long the password need not be asked about again, where that is not as long as for our own. */
   readonly rememberMs?: number;
+  /** What else it was proved under, such as the settings of a directory: with others it has to be proved again. */
+  readonly under?: string;
 }
 
 export interface PasswordSource {
@@ -21,4 +23,9 @@ export interface PasswordSource {
   logIn(username: string, password: string): Promise<Login | 'wrong' | undefined>;
   /** Who logged in before under this name, as they are now; undefined when they are gone. */
   find(username: string): Promise<Login | undefined>;
+  /**
+   * What a login that is remembered has become, without asking anybody: `over` where it holds no more, undefined where this source knows nobody of that name, or did not
+   * prove it.
+   */
+  recall(username: string, remembered: Login & { readonly source: string }): Login | 'over' | undefined;
 }

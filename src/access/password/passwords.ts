@@ -27,8 +27,6 @@ export interface Passwords {
   logIn(username: string, password: string, attempt?: Attempt): Promise<SourcedLogin | Refusal>;
   /** As they are now; undefined also where another source decides about that name now. */
   find(source: string, username: string): Promise<Login | undefined>;
-  /** Something changed that may make a password wrong. */
-  forget(): void;
 }
 
 const rememberMs = 5 * 60_000;
@@ -36,11 +34,50 @@ const mostRemembered = 10_000;
 /** Nobody needs a longer one, and hashing it costs. */
 const longestPassword = 4_096;
 
-/** The first source that knows the name decides. `waste` takes as long as a wrong password, so that time does not tell whether a name is known. */
-export function openPasswords(sources: readonly PasswordSource[], waste: () => Promise<unknown>, now: () => number = Date.now): Passwords {
+interface Remembered {
+  readonly asked: Promise<SourcedLogin | Refusal>;
+  /** By whom; others ask themselves while that is under way. */
+  readonly by: readonly PasswordSource[];
+  /** Undefined while it is under way. */
+  login: SourcedLogin | undefined;
+  untilMs: number;
+}
+
+/** Outlives the configuration that it was filled under: what still holds is told by the sources of now. */
+export class RememberedPasswords {
   // Never the password itself: what is left in memory is of use to this process only.
-  const key = randomBytes(32);
-  const remembered = new Map<string, { readonly login: Promise<SourcedLogin | Refusal>; until: number }>();
+  readonly #key = randomBytes(32);
+  readonly #entries = new Map<string, Remembered>();
+
+  nameOf(username: string, password: string): string {
+    return createHmac('sha256', this.#key).update(`${username.length}:${username}${password}`).digest('base64');
+  }
+
+  find(name: string): Remembered | undefined {
+    return this.#entries.get(name);
+  }
+
+  set(name: string, entry: Remembered): void {
+    this.#entries.delete(name);
+    this.#entries.set(name, entry);
+    if (this.#entries.size > mostRemembered) this.#entries.delete(this.#entries.keys().next().value ?? '');
+  }
+
+  drop(name: string, entry: Remembered): void {
+    if (this.#entries.get(name) === entry) this.#entries.delete(name);
+  }
+}
+
+export interface PasswordsOptions {
+  /** Takes as long as a wrong password, so that time does not tell whether a name is known. */
+  readonly waste: () => Promise<unknown>;
+  readonly remembered?: RememberedPasswords | undefined;
+  readonly now?: () => number;
+}
+
+/** The first source that knows the name decides. */
+export function openPasswords(sources: readonly PasswordSource[], options: PasswordsOptions): Passwords {
+  const { waste, remembered = new RememberedPasswords(), now = Date.now } = options;
   const ask = async (username: string, password: string): Promise<SourcedLogin | Refusal> => {
     for (const source of sources) {
       const login = await source.logIn(username, password);
@@ -50,29 +87,38 @@ export function openPasswords(sources: readonly PasswordSource[], waste: () => P
     await waste();
     return 'unknown name';
   };
+  // hot: basic authentication, each request.
+  const recall = (username: string, login: SourcedLogin): SourcedLogin | undefined => {
+    for (const source of sources) {
+      const found = source.recall(username, login);
+      if (found === undefined) continue;
+      if (found === 'over') return undefined;
+      return found.identity === login.identity ? login : { ...found, source: source.name };
+    }
+    return undefined;
+  };
   return {
     async logIn(username, password, attempt) {
       if (password.length > longestPassword) throw new RegistryError('UNAUTHORIZED', 'the password is too long', { status: 400 });
-      const name = createHmac('sha256', key).update(`${username.length}:${username}${password}`).digest('base64');
-      const known = remembered.get(name);
-      if (known !== undefined && known.until > now()) return known.login;
-      attempt?.begin();
-      const login = ask(username, password);
+      const name = remembered.nameOf(username, password);
+      const known = remembered.find(name);
       // Also while it is being checked: a client that opens six connections has its password hashed once.
-      const entry = { login, until: Infinity };
-      remembered.delete(name);
+      if (known?.login === undefined && known?.by === sources) return known.asked;
+      const recalled = known?.login === undefined || known.untilMs <= now() ? undefined : recall(username, known.login);
+      if (recalled !== undefined) return recalled;
+      attempt?.begin();
+      const asked = ask(username, password);
+      const entry: Remembered = { asked, by: sources, login: undefined, untilMs: Infinity };
       remembered.set(name, entry);
-      if (remembered.size > mostRemembered) remembered.delete(remembered.keys().next().value ?? '');
-      const drop = (): void => void (remembered.get(name) === entry && remembered.delete(name));
       try {
-        const result = await login;
+        const result = await asked;
         const succeeded = typeof result !== 'string';
         attempt?.end(succeeded ? 'right' : 'wrong');
-        if (succeeded) entry.until = now() + (result.rememberMs ?? rememberMs);
-        else drop();
+        if (succeeded) Object.assign(entry, { login: result, untilMs: now() + (result.rememberMs ?? rememberMs) });
+        else remembered.drop(name, entry);
         return result;
       } catch (error) {
-        drop();
+        remembered.drop(name, entry);
         attempt?.end('undecided');
         throw error;
       }
@@ -85,6 +131,5 @@ export function openPasswords(sources: readonly PasswordSource[], waste: () => P
       }
       return undefined;
     },
-    forget: () => remembered.clear(),
   };
 }
