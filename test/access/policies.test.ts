@@ -421,6 +421,8 @@ void t.test('passwords are checked once', async (t) => {
   t.equal(checked, 4, 'not for ever');
 });
 
+const user = (hash: string, groups: readonly string[] = []) => new Map([['ci', { id: 'ci', username: 'ci', hash, groups }]]);
+
 void t.test('what is remembered of passwords outlives a configuration as far as it holds', async (t) => {
   const remembered = new RememberedPasswords();
   let checked = 0;
@@ -428,7 +430,6 @@ void t.test('what is remembered of passwords outlives a configuration as far as 
     checked++;
     return Promise.resolve(password === 'right' && hash.startsWith('hash'));
   };
-  const user = (hash: string, groups: readonly string[] = []) => new Map([['ci', { id: 'ci', username: 'ci', hash, groups }]]);
   const none = new Map<string, never>();
   let file: ReadonlyMap<string, LocalUser> = none;
   const open = (configured: ReadonlyMap<string, LocalUser>, more: readonly PasswordSource[] = []) =>
@@ -464,6 +465,8 @@ void t.test('what is remembered of passwords outlives a configuration as far as 
   t.strictSame(asked, ['a', 'b'], 'as long as its settings are the same');
 });
 
+const argon2 = (costs: string, salt = 'c2FsdHNhbHQ') => `$argon2id$v=19$${costs}$${salt}$aGFzaGhhc2g`;
+
 void t.test('htpasswd', (t) => {
   const bcrypt = `$2y$05$${'a'.repeat(53)}`;
   const users = parseHtpasswd(`# people\n\nalice:${bcrypt}\r\nbob:$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g\n`);
@@ -475,7 +478,6 @@ void t.test('htpasswd', (t) => {
     [1, 'alice:$argon2id$v=19$m=4194304,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g\n'],
   ] as const)
     t.throws(() => parseHtpasswd(text), new RegExp(`line ${line}\\b`), text.trim());
-  const argon2 = (costs: string, salt = 'c2FsdHNhbHQ') => `$argon2id$v=19$${costs}$${salt}$aGFzaGhhc2g`;
   for (const [hash, fault] of [
     [argon2('m=19456,t=2,p=1'), undefined],
     [argon2('m=262144,t=4,p=4'), undefined],

@@ -108,7 +108,7 @@ void t.test('many that may not be seen', async (t) => {
     const path = { repository: 'a' as RepositoryName, digest: all[0] as Digest };
     const caller = { ...anybody, referrerFilter: () => isVisible };
     const { headers, body } = await getReferrers(parts, {} as Request, path, new URLSearchParams(query), caller);
-    const { manifests } = JSON.parse(String(body)) as { manifests: { digest: Digest }[] };
+    const { manifests } = JSON.parse(body as string) as { manifests: { digest: Digest }[] };
     return { shown: manifests.map(({ digest }) => all.indexOf(digest)), link: headers?.['Link'] };
   };
   const late = await list((digest) => all.indexOf(digest as Digest) >= 3_500);

@@ -27,7 +27,9 @@ function directParts({ exprKind }: Expression): (Expression | undefined)[] {
       const { accuInit, iterRange, loopCondition, loopStep, result } = exprKind.value;
       return [accuInit, iterRange, loopCondition, loopStep, result];
     }
-    default:
+    case 'constExpr':
+    case 'identExpr':
+    case undefined:
       return [];
   }
 }
