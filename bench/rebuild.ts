@@ -4,7 +4,7 @@
 /**
  * `ha-registry rebuild` on the filesystem store at 1,000, 10,000 … manifests: manifests per second, CPU seconds per 1,000 (the command with its threads, and Postgres), and
  * peak RSS of the command. Each manifest is an image with a layer of its own, a config that all share, and a tag; 100 to a repository. The store is written as the layout
- * has it, without a registry. Time and CPU are those of the rebuild: what an empty store costs is taken off.
+ * has it, without a registry. CPU is that of the rebuild: what an empty store costs is taken off.
  *
  *     npx tsx bench/rebuild.ts [--counts 1000,10000,100000] [--root DIR] [--rounds N]
  */
@@ -123,13 +123,13 @@ async function run(root: string): Promise<Usage> {
   const timer = setInterval(() => {
     try {
       // When it has ended there is nothing to be read.
-      const { server, postgres } = cpuSeconds(child.pid ?? 0);
+      const { server, postgres } = cpuSeconds(child.pid ?? 0, root);
       const peakMiB = peakRssMiB(child.pid ?? 0);
       if (server + postgres > last.server + last.postgres && !Number.isNaN(peakMiB)) last = { server, postgres, peakMiB };
     } catch {
       // It ended meanwhile.
     }
-  }, 50);
+  }, 100);
   const code = await new Promise((resolve) => child.once('close', resolve));
   clearInterval(timer);
   if (code !== 0) throw new Error(`the rebuild ended with ${String(code)}`);

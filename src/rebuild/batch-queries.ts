@@ -1,12 +1,17 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-/** Rows by the hundreds, in the order in which they refer to each other. All can be said twice: a rebuild that was interrupted says some again. */
+/**
+ * Rows by the hundreds, in the order in which they refer to each other. All can be said twice: a rebuild that was interrupted says some again. A connection that fires no
+ * triggers (claim.ts) does what those of garbage collection would have done.
+ */
 import { bytesToColumns, digestsToColumn, digestToColumn, namesToColumn, plainToColumn } from '../database/columns.js';
 import type { Queryer } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
 import { manifestPrefix } from '../storage/keys.js';
 import type { RestoredLink, RestoredManifest, RestoredReferrer, RestoredTagEntry } from './read-group.js';
+
+const firesNoTriggers = `current_setting('session_replication_role') = 'replica'`;
 
 /** Ids by name; repositories that are not there are made. */
 export type RepositoryIds = ReadonlyMap<string, string>;
@@ -57,7 +62,8 @@ export async function restoreLinks(queryer: Queryer, ids: RepositoryIds, links: 
              INSERT INTO repository_blobs (repository_id, digest, uuid, sequence, due_at)
              SELECT l.repository_id, l.digest, l.uuid, l.sequence, (SELECT next_due()) FROM l
              JOIN LATERAL (SELECT FROM blobs b WHERE b.digest = l.digest AND b.uuid = l.uuid OFFSET 0) b ON true ON CONFLICT DO NOTHING
-           )
+             RETURNING repository_id, digest, due_at
+           ), queued AS (INSERT INTO gc_links (repository_id, digest, due) SELECT * FROM placed WHERE ${firesNoTriggers})
            INSERT INTO rebuild_second_copies (repository, digest, uuid, sequence)
            SELECT r.name, l.digest, l.uuid, l.sequence FROM l JOIN repositories r ON r.id = l.repository_id
            WHERE NOT EXISTS (SELECT FROM blobs b WHERE b.digest = l.digest AND b.uuid = l.uuid) ON CONFLICT DO NOTHING`,
@@ -92,10 +98,13 @@ export async function restoreManifests(queryer: Queryer, ids: RepositoryIds, man
   const { bytes, starts, lengths } = bytesToColumns(manifests.map((manifest) => manifest.bytes));
   await queryer.query({
     name: 'restore-manifests',
-    text: `INSERT INTO manifests (repository_id, digest, sequence, media_type, bytes, subject, artifact_type, annotations, due_at)
-           SELECT repository_id, digest, sequence, media_type, substring($5::bytea FROM start FOR length), subject, artifact_type, annotations::jsonb, (SELECT next_due())
-           FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::text[], $6::int[], $7::int[], $8::bytea[], $9::text[], $10::text[])
-             m(repository_id, digest, sequence, media_type, start, length, subject, artifact_type, annotations) ON CONFLICT DO NOTHING`,
+    text: `WITH placed AS (
+             INSERT INTO manifests (repository_id, digest, sequence, media_type, bytes, subject, artifact_type, annotations, due_at)
+             SELECT repository_id, digest, sequence, media_type, substring($5::bytea FROM start FOR length), subject, artifact_type, annotations::jsonb, (SELECT next_due())
+             FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::text[], $6::int[], $7::int[], $8::bytea[], $9::text[], $10::text[])
+               m(repository_id, digest, sequence, media_type, start, length, subject, artifact_type, annotations) ON CONFLICT DO NOTHING
+             RETURNING repository_id, digest, due_at
+           ) INSERT INTO gc_manifests (repository_id, digest, due) SELECT * FROM placed WHERE ${firesNoTriggers}`,
     values: [
       repositories,
       digests,
@@ -233,8 +242,9 @@ export async function listStrayReferrers(
   return rows.map(([position, superseded]) => ({ index: Number(position) - 1, superseded }));
 }
 
-/** Not before a day has passed: until then somebody may still look at what the rebuild made of them. */
+/** Not before a day has passed: until then somebody may still look at what the rebuild made of them. A trigger tells links apart, so it fires from here to the transaction's end. */
 export async function restoreTrash(queryer: Queryer, keys: readonly string[]): Promise<void> {
+  await queryer.query(`SELECT set_config('session_replication_role', 'origin', true) WHERE ${firesNoTriggers}`);
   await queryer.query({
     name: 'restore-trash',
     text: `INSERT INTO object_trash (key, reason, not_before) SELECT key, 'superseded', next_due() FROM unnest($1::text[]) key ON CONFLICT DO NOTHING`,

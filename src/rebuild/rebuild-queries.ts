@@ -8,6 +8,7 @@ import type { Queryer } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import { linkPrefix } from '../storage/keys.js';
+import { takeClaim } from './claim.js';
 import type { Finding } from './read-group.js';
 
 /** One at a time on a database; the number is any. */
@@ -31,9 +32,9 @@ export interface DatabaseState {
 
 /**
  * Marks the index as incomplete, provided that nobody uses it; `mayBegin` decides by what it is told. Nodes look for the mark after they have registered, so either we
- * see the node or it sees the mark.
+ * see the node or it sees the mark. Returns the claim.
  */
-export async function beginRebuild(client: PoolClient, mayBegin: (state: DatabaseState) => void, replace: boolean): Promise<void> {
+export async function beginRebuild(client: PoolClient, mayBegin: (state: DatabaseState) => void, replace: boolean): Promise<string> {
   await client.query('BEGIN');
   try {
     await client.query('LOCK TABLE nodes IN SHARE ROW EXCLUSIVE MODE');
@@ -48,9 +49,10 @@ export async function beginRebuild(client: PoolClient, mayBegin: (state: Databas
         `TRUNCATE repositories, blobs, repository_blobs, manifests, manifest_blobs, manifest_children, missing_references, tags, tag_history, tombstones,
                   upload_sessions, pending_writes, object_trash, gc_links, gc_manifests, gc_blobs, sweep_sightings, gc_runs, quarantine, rebuild_progress, rebuild_second_copies, repository_sizes, repository_size_deltas, nodes CASCADE`,
       );
-      await client.query('UPDATE cluster SET rebuild_started_at = now()');
     }
+    const claim = await takeClaim(client);
     await client.query('COMMIT');
+    return claim;
   } catch (error) {
     await client.query('ROLLBACK');
     throw error;

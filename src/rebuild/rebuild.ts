@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Restores the index from the store alone. */
-import type { PoolClient } from 'pg';
+import type { Client, PoolClient } from 'pg';
 import type { Database } from '../database/pool.js';
 import { referrerDescriptor } from '../manifest/push-manifest.js';
 import { batchLookups, type Lookups } from '../storage/batch-lookups.js';
@@ -12,6 +12,7 @@ import { entryKey, linkTemplate, repositoriesPrefix } from '../storage/keys.js';
 import { walkKeys } from '../storage/walk-keys.js';
 import { readGeneration } from '../storage/cluster-marks.js';
 import { claimStore, readOwner } from '../storage/owner.js';
+import { connectLoader, holdClaim, RebuildRefused } from './claim.js';
 import { groupEntries, type EntryGroup } from './entry-groups.js';
 import { readGroup, type DataChecks, type Finding, type GroupReading, type VerifyData } from './read-group.js';
 import {
@@ -48,9 +49,6 @@ export interface RebuildProgress extends Counts {
   readonly findings: number;
 }
 
-/** It cannot be done now; the message says why and what to do. */
-export class RebuildRefused extends Error {}
-
 /** First characters of repository names: each is a part of the store that is walked, and resumed, on its own. */
 const shards = '0123456789abcdefghijklmnopqrstuvwxyz'.split('');
 /** Walks side by side. Each holds up to two batches, which bounds the memory. */
@@ -72,9 +70,9 @@ export async function rebuild(
   const holder = await pool.connect();
   try {
     if (!(await lockRebuild(holder))) throw new RebuildRefused('another rebuild of this database is going on');
-    await beginRebuild(holder, (state) => refuseUnlessIdle(state, options.replace), options.replace);
+    const claim = await beginRebuild(holder, (state) => refuseUnlessIdle(state, options.replace), options.replace);
     const checks = { marks: await readDamageMarks(store), verify: options.verify };
-    const run = new Run(database, store, checks, options, await listProgress(pool));
+    const run = new Run(database, store, claim, checks, options, await listProgress(pool));
     await run.walk();
     await finish(holder, store);
     return run.progress();
@@ -103,6 +101,7 @@ class Run {
   private readonly database: Database;
   private readonly store: BlobStore;
   private readonly lookups: Lookups;
+  private readonly claim: string;
   private readonly checks: DataChecks;
   private readonly options: RebuildOptions;
   private readonly shards: Map<string, ShardProgress>;
@@ -110,6 +109,7 @@ class Run {
   constructor(
     database: Database,
     store: BlobStore,
+    claim: string,
     checks: DataChecks,
     options: RebuildOptions,
     begun: ReadonlyMap<string, ShardProgress>,
@@ -117,6 +117,7 @@ class Run {
     this.database = database;
     this.store = store;
     this.lookups = batchLookups(store);
+    this.claim = claim;
     this.checks = checks;
     this.options = options;
     this.shards = new Map(shards.map((shard) => [shard, begun.get(shard) ?? { position: '', done: false, counts: none }]));
@@ -124,23 +125,22 @@ class Run {
 
   async walk(): Promise<void> {
     const waiting = shards.filter((shard) => this.shards.get(shard)?.done === false);
-    let failed = false;
     const worker = async (): Promise<void> => {
-      for (let shard = waiting.shift(); shard !== undefined && !failed; shard = waiting.shift()) {
-        try {
-          await this.walkShard(shard);
-        } catch (error) {
-          failed = true;
-          throw error;
-        }
+      const loader = await connectLoader(this.database);
+      try {
+        for (let shard = waiting.shift(); shard !== undefined; shard = waiting.shift()) await this.walkShard(loader, shard);
+      } finally {
+        // After a failure nobody begins another part.
+        waiting.length = 0;
+        await loader.end();
       }
     };
     const results = await Promise.allSettled(Array.from({ length: shardsAtOnce }, worker));
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
-  private async restore(batch: Batch, written: readonly Finding[]): Promise<void> {
-    const found = await restoreBatch(this.database.writes, this.store, batch);
+  private async restore(loader: Client, batch: Batch, written: readonly Finding[]): Promise<void> {
+    const found = await restoreBatch(loader, this.claim, this.store, batch);
     this.shards.set(batch.shard, batch.progress);
     for (const finding of [...written, ...found]) {
       this.findings++;
@@ -163,7 +163,7 @@ class Run {
   }
 
   /** One batch is read from the store while the one before it goes into the index. */
-  private async walkShard(shard: string): Promise<void> {
+  private async walkShard(loader: Client, shard: string): Promise<void> {
     const begun = this.shards.get(shard) as ShardProgress;
     let counts = begun.counts;
     let largestSequence = 0n;
@@ -180,9 +180,12 @@ class Run {
       }
       counts = addCounts(counts, readings, seen);
       const progress = { position, done, counts, largestSequence };
-      const written = await writeMissingReferrers(this.store, this.lookups, readings, (restored) => referrerDescriptor(restored));
+      const written = await writeMissingReferrers(this.lookups, readings, async (key, restored) => {
+        await holdClaim(this.database.writes, this.claim);
+        await this.store.put(key, Buffer.from(JSON.stringify(referrerDescriptor(restored))));
+      });
       await restoring;
-      restoring = this.restore({ readings, repositories, shard, progress }, written);
+      restoring = this.restore(loader, { readings, repositories, shard, progress }, written);
       // Awaited below; until then it must not count as unhandled.
       restoring.catch(() => undefined);
     };
@@ -227,6 +230,7 @@ function addCounts(counts: Counts, readings: readonly GroupReading[], repositori
   return sum;
 }
 
+/** On the connection that holds the lock: while it lives no other rebuild begins. */
 async function finish(holder: PoolClient, store: BlobStore): Promise<void> {
   await jumpSequence(holder, await recordedSequence(store), sequenceMargin);
   for (;;) {

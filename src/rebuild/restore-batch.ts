@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { PoolClient } from 'pg';
-import type { ServerPool } from '../database/pool.js';
+import type { Client } from 'pg';
 import { isTransient } from '../database/failures.js';
+import { pausePoints } from '../database/pause-points.js';
 import type { Lookups } from '../storage/batch-lookups.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { deletionTemplate, entryKey, manifestPrefix, timeInTagBody } from '../storage/keys.js';
@@ -19,6 +19,7 @@ import {
   restoreTrash,
   type RepositoryIds,
 } from './batch-queries.js';
+import { inClaim } from './claim.js';
 import {
   referrerKeyOf,
   type Finding,
@@ -39,38 +40,27 @@ export interface Batch {
 }
 
 /** Puts a batch into the index, with the progress, in one transaction. Returns all that did not fit. */
-export async function restoreBatch(pool: ServerPool, store: BlobStore, batch: Batch): Promise<Finding[]> {
+export async function restoreBatch(loader: Client, claim: string, store: BlobStore, batch: Batch): Promise<Finding[]> {
+  await pausePoints.reached?.(`rebuild.read.${batch.shard}`);
   for (let attempt = 1; ; attempt++) {
-    const client = await pool.connect();
     try {
       // First and apart: another part of the walk that has a blob of these waits for this only.
-      await withoutSync(client, () => restoreBlobs(client, linksOf(batch)));
-      return await withoutSync(client, () => restoreRows(client, store, batch));
+      await inClaim(loader, claim, () => restoreBlobs(loader, linksOf(batch)));
+      return await inClaim(loader, claim, () => restoreRows(loader, store, batch));
     } catch (error) {
-      await client.query('ROLLBACK').catch(() => undefined);
       // Parts that are walked side by side may wait for each other's blobs.
       if (!isTransient(error) || attempt >= mostAttempts) throw error;
-    } finally {
-      client.release();
     }
   }
 }
 
 const mostAttempts = 5;
 
-/** What a crash takes away of it is restored again: the progress goes with it. */
-async function withoutSync<T>(client: PoolClient, work: () => Promise<T>): Promise<T> {
-  await client.query('BEGIN; SET LOCAL synchronous_commit = off');
-  const result = await work();
-  await client.query('COMMIT');
-  return result;
-}
-
 function linksOf({ readings }: Batch): RestoredLink[] {
   return readings.flatMap(({ link }) => link ?? []);
 }
 
-async function restoreRows(client: PoolClient, store: BlobStore, batch: Batch): Promise<Finding[]> {
+async function restoreRows(client: Client, store: BlobStore, batch: Batch): Promise<Finding[]> {
   const { readings, repositories, shard, progress } = batch;
   const findings = readings.flatMap((reading) => reading.findings);
   const links = linksOf(batch);
@@ -98,7 +88,7 @@ async function restoreRows(client: PoolClient, store: BlobStore, batch: Batch): 
 
 /** A tag whose manifest was deleted later than the tag was pushed went with it: its own entry of that deletion is written where it is missing. */
 async function restoreTagsOf(
-  client: PoolClient,
+  client: Client,
   store: BlobStore,
   ids: RepositoryIds,
   tags: readonly (readonly RestoredTagEntry[])[],
@@ -134,24 +124,21 @@ function entryKeyOf({ prefix, sequence, digest }: RestoredTagEntry): string {
 
 /** Referrer entries that the manifests of a batch should have and that are not in the store: a crash came between the two. They are written now. */
 export async function writeMissingReferrers(
-  store: BlobStore,
   lookups: Lookups,
   readings: readonly GroupReading[],
-  descriptorOf: DescriptorOf,
+  write: (key: string, manifest: RestoredManifest) => Promise<void>,
 ): Promise<Finding[]> {
   const findings: Finding[] = [];
-  const write = async (manifest: RestoredManifest, key: string): Promise<void> => {
+  const look = async (manifest: RestoredManifest, key: string): Promise<void> => {
     if ((await lookups.size(key)) !== undefined) return;
-    await store.put(key, Buffer.from(JSON.stringify(descriptorOf(manifest))));
+    await write(key, manifest);
     findings.push({ key, reason: 'the entry among the referrers was missing; it is written now', kept: true });
   };
   await Promise.all(
     readings.flatMap(({ manifest }) => {
       const key = manifest === undefined ? undefined : referrerKeyOf(manifest);
-      return manifest === undefined || key === undefined ? [] : [write(manifest, key)];
+      return manifest === undefined || key === undefined ? [] : [look(manifest, key)];
     }),
   );
   return findings;
 }
-
-type DescriptorOf = (manifest: RestoredManifest) => Record<string, unknown>;
