@@ -2,13 +2,18 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Uploads to a bucket while all memory that there is for them is out: one buffer of 14 MiB, one of 1 MiB, and small ones. */
-import t from 'tap';
+import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import t, { type Test } from 'tap';
 import type { HttpClient, OpenRequest } from './support/http-client.js';
 import { parseExposition, valueOf } from './support/exposition.js';
 import { freshDatabase } from './support/postgres.js';
 import { startPostgresProxy } from './support/postgres-proxy.js';
 import { s3Server, s3Settings, stopS3Servers, type S3Server } from './support/s3-server.js';
-import { bytesOf, digestOf, openSession, startWireNode, stopWireNode, until, withDigest } from './support/wire-suite.js';
+import type { StoreKind } from './support/stores.js';
+import { temporaryDirectory } from './support/registry.js';
+import { bytesOf, digestOf, openSession, startWireNode, stopWireNode, until, withDigest, type Engine } from './support/wire-suite.js';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -57,6 +62,46 @@ void t.test('what is kept of an upload that broke off while it waited is its own
   next.request.end();
   t.equal((await next.answer).status, 202, 'who waited goes on as well');
 });
+
+for (const [engine, store] of [
+  ['node', 'filesystem'],
+  ['uws', 's3'],
+] as const) {
+  void t.test(`a worker that dies takes no memory away, ${store}`, { skip: store === 's3' && missing }, (t) =>
+    dyingWorkers(t, engine, store),
+  );
+}
+
+async function dyingWorkers(t: Test, engine: Engine, store: StoreKind): Promise<void> {
+  const directory = await temporaryDirectory('dying-');
+  const [hashing, sending] = [path.join(directory, 'hashing'), path.join(directory, 'sending')];
+  const preload = path.resolve(import.meta.dirname, 'support/dying-worker.mjs');
+  const settings = { uploads: leastMemory, log: { level: 'silent' } };
+  const env = { DIE_HASHING: hashing, DIE_SENDING: sending };
+  const node = await startWireNode(engine, settings, { store, env, nodeArguments: ['--import', preload] });
+  t.teardown(() => stopWireNode(node));
+  const { client } = node;
+  const fails = async (at: string, method: string, where: string, body: Uint8Array): Promise<void> => {
+    await writeFile(at, '');
+    const { status } = await client.send(method, where, { body });
+    t.strictSame([status, existsSync(at)], [500, false], `${method} of ${body.length} bytes, whose worker dies ${path.basename(at)}`);
+    t.equal((await memory(client)).used, 0, 'its memory is back');
+  };
+  // In a bucket what is no more than a part is put by the main thread.
+  const bytes = bytesOf(17 * MiB, 'dying');
+  const target = `/v2/memory/blobs/uploads/?digest=${digestOf(bytes)}`;
+  await fails(hashing, 'POST', target, bytes);
+  if (store === 's3') {
+    await fails(sending, 'POST', target, bytes);
+    const kept = bytes.subarray(0, 300 * KiB);
+    const session = await openSession(client, 'memory');
+    t.equal((await client.send('PATCH', session, { body: kept })).status, 202, 'a chunk that is no part');
+    await fails(hashing, 'PUT', withDigest(session, digestOf(bytes)), bytes.subarray(kept.length, 2 * MiB));
+    t.equal(await received(client, session), kept.length, 'what was acknowledged is still there');
+  }
+  t.equal((await client.send('POST', target, { body: bytes })).status, 201, 'the next one succeeds');
+  t.equal((await memory(client)).used, 0, 'and gives all back');
+}
 
 /** An upload that has sent so much, and stays open. */
 async function begin(client: HttpClient, bytes: number, of?: Uint8Array): Promise<OpenRequest & { readonly session: string }> {

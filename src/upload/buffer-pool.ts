@@ -48,10 +48,12 @@ export class BufferPool {
     return new Promise((resolve) => this.classOf(bytes).waiting.push({ bytes, resolve }));
   }
 
-  give(buffer: ArrayBuffer): void {
-    const given = this.classOf(buffer.byteLength);
-    given.free.push(buffer);
-    given.usedBytes -= buffer.byteLength;
+  /** Takes back a buffer that had so many bytes; one that is lost, with the worker that had it, leaves room for another. */
+  give(buffer: ArrayBuffer, bytes: number): void {
+    const given = this.classOf(bytes);
+    given.usedBytes -= bytes;
+    if (buffer.byteLength === bytes) given.free.push(buffer);
+    else this.allocatedBytes -= bytes;
     // The smallest first: they are the quickest to come back.
     for (const size of this.sizes) {
       for (let next = size.waiting[0]; next !== undefined; next = size.waiting[0]) {

@@ -144,10 +144,20 @@ export class UploadWriter implements BodySink {
   async hashHeld(hash: HashBuffer, algorithm: 'sha256' | 'sha512', state: Uint8Array): Promise<Uint8Array> {
     const { buffer, filled } = this;
     if (buffer === undefined) throw new Error('nothing is held');
-    const done = await hash({ algorithm, state, buffer, length: filled });
-    this.buffer = done.buffer;
-    this.view = new Uint8Array(done.buffer);
-    return done.state;
+    const bytes = buffer.byteLength;
+    try {
+      const done = await hash({ algorithm, state, buffer, length: filled });
+      this.buffer = done.buffer;
+      this.view = new Uint8Array(done.buffer);
+      return done.state;
+    } catch (error) {
+      // The bytes are lost with their worker: the upload stands where it was last saved.
+      this.fail(asFailure(error));
+      this.buffer = undefined;
+      this.filled = 0;
+      this.parts.buffers.give(buffer, bytes);
+      throw error;
+    }
   }
 
   /** Whether nothing of the upload is stored. */
@@ -207,12 +217,12 @@ export class UploadWriter implements BodySink {
     try {
       if (tailObject !== undefined) await readInto(this.parts.store, tailObject, new Uint8Array(buffer));
     } catch (error) {
-      this.parts.buffers.give(buffer);
+      this.parts.buffers.give(buffer, buffer.byteLength);
       throw error;
     }
     // The client may have gone while all buffers were out.
     if (this.closed) {
-      this.parts.buffers.give(buffer);
+      this.parts.buffers.give(buffer, buffer.byteLength);
       return;
     }
     this.useBuffer(buffer);
@@ -248,7 +258,7 @@ export class UploadWriter implements BodySink {
       if (this.filled > 0) this.state = { ...this.state, tail: new Uint8Array() };
     } else {
       view.set(this.view.subarray(0, this.filled));
-      this.parts.buffers.give(this.buffer);
+      this.parts.buffers.give(this.buffer, this.buffer.byteLength);
     }
     this.buffer = buffer;
     this.view = view;
@@ -274,7 +284,7 @@ export class UploadWriter implements BodySink {
     // The next part's hash goes on in the same state.
     const after = this.hashed.then((state) => state.slice());
     after.catch(() => undefined);
-    const landed = this.land(appending, buffer);
+    const landed = this.land(appending, buffer, buffer.byteLength);
     this.chain = this.advance(this.chain, landed, after, offset + filled);
   }
 
@@ -313,7 +323,7 @@ export class UploadWriter implements BodySink {
   }
 
   /** Resolves when a part has been stored and its buffer is home, or, without one, has failed. */
-  private async land(appending: Promise<Appending>, buffer: ArrayBuffer): Promise<Part | undefined> {
+  private async land(appending: Promise<Appending>, buffer: ArrayBuffer, bytes: number): Promise<Part | undefined> {
     let home = buffer;
     try {
       const stored = await (await appending).stored;
@@ -323,7 +333,7 @@ export class UploadWriter implements BodySink {
     } catch (error) {
       this.fail(asFailure(error));
     } finally {
-      this.parts.buffers.give(home);
+      this.parts.buffers.give(home, bytes);
       this.inFlight--;
       this.wake?.();
       this.wake = undefined;
@@ -337,7 +347,7 @@ export class UploadWriter implements BodySink {
   }
 
   private release(): void {
-    if (this.buffer !== undefined) this.parts.buffers.give(this.buffer);
+    if (this.buffer !== undefined) this.parts.buffers.give(this.buffer, this.buffer.byteLength);
     this.buffer = undefined;
     this.filled = 0;
   }
