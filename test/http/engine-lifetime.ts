@@ -7,7 +7,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { Reply, Request } from '../../src/http/contract.js';
-import { signalled, start, type Stage } from './engine-stage.js';
+import { eventually, signalled, start, type Stage } from './engine-stage.js';
 import { HashSink, noise, ReusedBufferSource } from './sinks.js';
 import { Wire } from './wire.js';
 
@@ -120,6 +120,28 @@ export async function lifetimeSuite(t: Test, stage: Stage): Promise<void> {
     await begun.promise;
     wire.socket.destroy();
     t.equal(await gone.promise, '127.0.0.1');
+  });
+
+  await t.test('what a client asked for at once ends with its connection', async (t) => {
+    const content = noise(30_000_000);
+    const sources: ReusedBufferSource[] = [];
+    const open = (): Promise<ReusedBufferSource> => {
+      const source = new ReusedBufferSource(content, 1024 * 1024);
+      sources.push(source);
+      return Promise.resolve(source);
+    };
+    const told = { begun: 0, done: 0 };
+    const observer = { begun: () => told.begun++, done: () => told.done++ };
+    const server = await start(t, stage, () => ({ status: 200, body: { length: content.length, open } }), { observer });
+    const wire = await server.open();
+    wire.socket.pause();
+    await wire.send('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(2));
+    // uWS begins with the second one when the first is done.
+    await eventually(() => sources.length === (stage.engine === 'node' ? 2 : 1));
+    wire.socket.destroy();
+    await eventually(() => told.done === told.begun);
+    t.equal(told.done, told.begun, 'who watches is told of the end of each');
+    t.same([...new Set(sources.map(({ closes }) => closes))], [1], 'and each source is closed, once');
   });
 
   await t.test('drain: what is in flight is finished, the rest is closed', async (t) => {

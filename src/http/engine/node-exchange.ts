@@ -125,7 +125,7 @@ export class NodeExchange implements FinishedRequest, Swept {
   }
 
   serve(): void {
-    this.#response.on('close', () => this.#close());
+    this.#response.on('close', () => this.conclude());
     this.#shared.options.observer?.begun(this);
     const framing = bodyFraming(this.#pairs, this.#incoming.httpVersion !== '1.0');
     const fault = typeof framing === 'string' ? framing : this.path.startsWith('/') ? undefined : 'malformed request target';
@@ -320,7 +320,8 @@ export class NodeExchange implements FinishedRequest, Swept {
     this.#shared.options.observer?.done(this);
   }
 
-  #close(): void {
+  /** It is over, with its reply or with its connection. */
+  conclude(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#gone = !this.#response.writableFinished && this.#lingerUntilMs === 0;

@@ -104,7 +104,11 @@ class Connections {
 
   add(socket: Socket): void {
     this.open.set(socket, new Set());
-    socket.once('close', () => this.open.delete(socket));
+    socket.once('close', () => {
+      // Node tells it to the response that is being written, not to those behind it.
+      for (const exchange of this.open.get(socket) ?? []) exchange.conclude();
+      this.open.delete(socket);
+    });
   }
 
   destroy(): void {
