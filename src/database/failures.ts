@@ -64,6 +64,12 @@ export function isDiskFull(error: unknown): boolean {
   return ['53100', 'ENOSPC', 'EDQUOT'].includes(sqlStateOf(error) ?? '');
 }
 
+/** True when it may succeed at another time, and the client is told so. */
+export function isUnavailable(error: unknown): boolean {
+  const failure = asRegistryError(error);
+  return failure instanceof RegistryError && failure.code === 'UNAVAILABLE';
+}
+
 /** What a client is told when the database or the disk cannot serve: 503 or 507. Everything else is returned as it is. */
 export function asRegistryError(error: unknown): unknown {
   if (error instanceof RegistryError) return error;

@@ -3,7 +3,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { linkUpload } from '../blob/link-blob.js';
-import { asRegistryError, isConnectionLoss, isDiskFull, sqlState, sqlStateOf } from '../database/failures.js';
+import { asRegistryError, isDiskFull, isUnavailable, sqlState, sqlStateOf } from '../database/failures.js';
 import { pausePoints } from '../database/pause-points.js';
 import type { RequestBody } from '../http/contract.js';
 import type { Journal } from '../journal/write-entries.js';
@@ -39,7 +39,7 @@ export interface Uploads {
 }
 
 /** The writer's lease is 30 s; saving three times as often lets it survive a slow disk. */
-const saveEveryMs = 10_000;
+export const saveEveryMs = 10_000;
 /** What a crash of the node may cost a client that resumes. Syncing in steps also lets the disk work while bytes still arrive. */
 const saveEveryBytes = 64 * 1024 * 1024;
 
@@ -246,8 +246,8 @@ export class ActiveUpload {
         await this.save(tells ? durable : undefined, false);
         if (this.isKept) await this.requireRoom(0);
       } catch (error) {
-        // Postgres may be back before the lease is over; a lost session cannot come back.
-        if (!isConnectionLoss(error)) this.writer.fail(asFailure(error));
+        // What a new attempt may cure has one before the lease is over; a lost session cannot come back, nor can bytes that no sync has kept.
+        if (!isUnavailable(error)) this.writer.fail(asFailure(error));
       } finally {
         this.saving = undefined;
       }
