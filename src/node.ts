@@ -77,6 +77,8 @@ export interface Node {
 
 /** Of the largest size; small ones are not counted. */
 const manifestsAtOnce = 16;
+/** What letting go of uploads may take: a part or a tail that is stored, and a statement. */
+const lettingGoMs = 5_000;
 
 export const version = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
@@ -285,6 +287,8 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       // Not ready, and serving all the same, until every balancer has asked.
       await sleep(config.server.shutdown_delay);
       await server.drain(config.server.drain_timeout);
+      // Uploads that were cut at the deadline note how far they have come, while this node may still write.
+      for (const end = performance.now() + lettingGoMs; progress.active > 0 && performance.now() < end;) await sleep(20);
     };
     closers.push(drain);
     log.info(
