@@ -4,12 +4,13 @@
 import { randomUUID } from 'node:crypto';
 import { asRegistryError } from '../database/failures.js';
 import { pausePoints } from '../database/pause-points.js';
+import type { Queryer } from '../database/pool.js';
 import type { RequestBody } from '../http/contract.js';
 import type { Journal } from '../journal/write-entries.js';
 import type { DigestAlgorithm } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import { dataKey } from '../storage/keys.js';
-import { ActiveUpload, type Uploads } from './active-upload.js';
+import { ActiveUpload, saveEveryMs, type Uploads } from './active-upload.js';
 import type { PartsSoFar } from './part-ledger.js';
 import { outOfStep, uploadUnknown } from './session-answers.js';
 import {
@@ -19,6 +20,7 @@ import {
   insertSession,
   moveSession,
   reserveObject,
+  saveSession,
   type AcquiredSession,
   type SessionHold,
   type SessionName,
@@ -96,13 +98,34 @@ async function dataOf(journal: Journal, hold: SessionHold, row: AcquiredSession,
   const own = randomUUID();
   try {
     await reserveObject(writes, dataKey(own), 'take-over');
-    if (stored > 0) await store.adopt?.(dataKey(row.data_uuid), stored, dataKey(own));
-    await pausePoints.reached?.('upload.adopted');
+    await renewing(writes, hold, async () => {
+      if (stored > 0) await store.adopt?.(dataKey(row.data_uuid), stored, dataKey(own));
+      await pausePoints.reached?.('upload.adopted');
+    });
     await moveSession(writes, hold, own);
     return own;
   } catch (error) {
     await giveBackSession(writes, hold).catch(() => undefined);
     throw asRegistryError(error);
+  }
+}
+
+/** A copy of much may take longer than the lease lasts. Whether the session is still ours then, the next statement tells. */
+async function renewing(writes: Queryer, hold: SessionHold, work: () => Promise<void>): Promise<void> {
+  let renewal: Promise<void> | undefined;
+  const renew = async (): Promise<void> => {
+    await saveSession(writes, hold, undefined, false).catch(() => undefined);
+    renewal = undefined;
+  };
+  const timer = setInterval(() => {
+    renewal ??= renew();
+  }, saveEveryMs);
+  try {
+    await work();
+  } finally {
+    clearInterval(timer);
+    // One that came after the session was given back would keep it.
+    await renewal;
   }
 }
 
