@@ -13,7 +13,17 @@ import { startPostgresProxy } from './support/postgres-proxy.js';
 import { s3Server, s3Settings, stopS3Servers, type S3Server } from './support/s3-server.js';
 import type { StoreKind } from './support/stores.js';
 import { temporaryDirectory } from './support/registry.js';
-import { bytesOf, digestOf, openSession, startWireNode, stopWireNode, until, withDigest, type Engine } from './support/wire-suite.js';
+import {
+  bytesOf,
+  digestOf,
+  openSession,
+  pushBlob,
+  startWireNode,
+  stopWireNode,
+  until,
+  withDigest,
+  type Engine,
+} from './support/wire-suite.js';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -61,6 +71,20 @@ void t.test('what is kept of an upload that broke off while it waited is its own
   t.ok((await client.send('GET', `/v2/memory/blobs/${digest}`)).body.equals(whole), 'byte for byte');
   next.request.end();
   t.equal((await next.answer).status, 202, 'who waited goes on as well');
+});
+
+void t.test('who is slow does not keep what others wait for', { skip: missing }, async (t) => {
+  const storage = { s3: await s3Settings(server as S3Server, largeParts) };
+  const node = await startWireNode('uws', { storage, uploads: leastMemory, server: { idle_timeout: '2s' } });
+  t.teardown(() => stopWireNode(node));
+  const { client } = node;
+  const slow = await begin(client, 2 * MiB);
+  const trickle = setInterval(() => slow.request.write(bytesOf(1024)), 100);
+  t.teardown(() => clearInterval(trickle));
+  await until('the largest buffer is out', async () => (await memory(client)).used >= 14 * MiB);
+  await pushBlob(client, 'memory', bytesOf(3 * MiB, 'quick'));
+  t.pass('another one, which needs it, succeeds');
+  t.ok((await received(client, slow.session)) >= 2 * MiB, 'what had come is kept');
 });
 
 for (const [engine, store] of [

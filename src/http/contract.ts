@@ -36,7 +36,7 @@ export interface RequestBody {
   /** Bytes announced by Content-Length; 0 when there is no body; undefined when it is chunked. */
   readonly length: number | undefined;
   /** The whole body, in memory of its own. Rejects with `BodyTooLarge` past `limitBytes`, with `BodyAborted` when the client went away. */
-  bytes(limitBytes: number): Promise<Uint8Array>;
+  bytes(limitBytes: number, leastRate?: LeastRate): Promise<Uint8Array>;
   /** Feeds the body to `sink` in order. Resolves after the last byte was taken; rejects with `BodyAborted`, or with what the sink threw. */
   pipe(sink: BodySink): Promise<void>;
 }
@@ -47,7 +47,14 @@ export interface BodySink {
   write(chunk: Uint8Array): number;
   /** Called when `write` took less than it was offered; resolves when there is room again. A rejection ends the body. */
   ready(): Promise<void>;
+  readonly leastRate?: LeastRate;
 }
+
+/** The bytes per second below which a client is too slow for what is held for it at the moment; the engine has a limit of its own for all of them. */
+export type LeastRate = () => number;
+
+/** What must come from those who hold memory that others wait for: 8 MiB within two minutes. */
+export const rateWhileOthersWait = 64 * 1024;
 
 export type Headers = Record<string, string | readonly string[]>;
 

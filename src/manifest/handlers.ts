@@ -130,7 +130,7 @@ async function limited(request: Request, maxSizeBytes: number, receiving: Receiv
     new RegistryError('SIZE_INVALID', `a manifest has at most ${maxSizeBytes} bytes here (manifests.max_size)`, { status: 413 });
   if (request.body.length !== undefined && request.body.length > maxSizeBytes) throw tooLarge();
   try {
-    return await receiving.run(request.body.length ?? maxSizeBytes, () => request.body.bytes(maxSizeBytes));
+    return await receiving.run(request.body.length ?? maxSizeBytes, (leastRate) => request.body.bytes(maxSizeBytes, leastRate));
   } catch (error) {
     throw error instanceof BodyTooLarge ? tooLarge() : error;
   }

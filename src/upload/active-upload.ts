@@ -53,7 +53,22 @@ export interface HeldSession {
   readonly resumable: boolean;
 }
 
-/** One request's hold on a session: receives a body, then either lets go of it (`suspend`) or makes it a blob (`finish`). */
+/**
+ * One request's hold on a session, from the first byte of its body to one of these ends:
+ *
+ *     suspend (PATCH)      all that came is stored, and the session is free for the next request: `release`
+ *     finish (PUT, POST)   the digest is compared, the blob linked, and with that the session is over
+ *
+ * and where either fails, `keep` decides:
+ *
+ *     the session is another's by now                 nothing more is written here
+ *     wrong digest, full disk, nobody could resume    the session is over, its bytes go to the trash
+ *     anything else                                   `release`, with what came of a body that broke off, too
+ *     …but it cannot be stored                        `releaseWhatIsKnown`: free, as the last checkpoint has it
+ *     …nor can Postgres be told                       the same, when the lease has run out
+ *
+ * The session is Postgres's. What this node holds for the upload, buffers and a file, `close` gives back after all of them.
+ */
 export class ActiveUpload {
   private readonly uploads: Uploads;
   private readonly body: RequestBody;

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import { AsyncResource } from 'node:async_hooks';
-import type { BodySink } from '../http/contract.js';
+import { rateWhileOthersWait, type BodySink } from '../http/contract.js';
 import { asFailure, type Appending, type BlobStore, type DataWriter, type HashBuffer, type Part } from '../storage/blob-store.js';
 import { smallBufferBytes, type BufferPool } from './buffer-pool.js';
 import type { PartLedger } from './part-ledger.js';
@@ -97,6 +97,12 @@ export class UploadWriter implements BodySink {
     }
     if (this.failure !== undefined) throw this.failure;
     if (this.buffer === undefined || this.filled === this.view.byteLength) await this.nextBuffer();
+  }
+
+  /** Who brings little is left alone with a small buffer, but not with one that others could use. */
+  leastRate(): number {
+    const isLarge = this.buffer !== undefined && this.buffer.byteLength > smallBufferBytes;
+    return isLarge && this.parts.buffers.usage.waiting > 0 ? rateWhileOthersWait : 0;
   }
 
   /** Ends the upload from outside: nothing more is taken or stored, and what waits rejects with `error`. */

@@ -6,7 +6,7 @@
  * sink is there, or while one is full, waits in a queue.
  */
 import { collectorFor } from './body-collector.js';
-import { BodyAborted, type BodySink, type RequestBody } from '../contract.js';
+import { BodyAborted, type BodySink, type LeastRate, type RequestBody } from '../contract.js';
 
 /** Whether the engine reads from the socket. Both are called at any time and any number of times. */
 export interface Flow {
@@ -25,6 +25,8 @@ const earlyBytes = 64 * 1024;
 /** While reading is paused nobody sees that the client went away, so the engine reads on for a moment now and then, until this much is queued. */
 const pauseLimitMs = 1_500;
 const probeBytes = 4 * 1024 * 1024;
+/** And no more than this in all requests together, beside what made each of them pause. */
+const mostProbedBytes = 64 * 1024 * 1024;
 
 export class BodyReader implements RequestBody {
   readonly length: number | undefined;
@@ -33,6 +35,9 @@ export class BodyReader implements RequestBody {
   readonly #onFirstRead: (() => void) | undefined;
   readonly #queue: Uint8Array[] = [];
   #queuedBytes = 0;
+  static #probedByAll = 0;
+  /** Of the queued bytes, those that came while reading was paused. */
+  #probedBytes = 0;
   #complete = false;
   #discarding = false;
   #failure: Error | undefined;
@@ -71,9 +76,9 @@ export class BodyReader implements RequestBody {
     });
   }
 
-  async bytes(limitBytes: number): Promise<Uint8Array> {
+  async bytes(limitBytes: number, leastRate?: LeastRate): Promise<Uint8Array> {
     const collector = collectorFor(this.length, limitBytes);
-    await this.pipe(collector);
+    await this.pipe(leastRate === undefined ? collector : Object.assign(collector, { leastRate }));
     return collector.bytes();
   }
 
@@ -84,7 +89,9 @@ export class BodyReader implements RequestBody {
     if (this.#discarding || this.#failure !== undefined) return;
     const sink = this.#sink;
     if (sink === undefined || this.#blocked) {
+      const probed = this.#blocked || this.#queuedBytes >= earlyBytes;
       if (chunk.length > 0) this.#enqueue(chunk);
+      if (probed) this.#countProbed(this.#probedBytes + chunk.length);
       if (this.#blocked || this.#queuedBytes >= earlyBytes) this.#flow.pause();
       return;
     }
@@ -125,7 +132,7 @@ export class BodyReader implements RequestBody {
     if (this.#flow.paused || this.#blocked) {
       watch.pausedMs = this.#flow.paused ? watch.pausedMs + passedMs : 0;
       watch.tickedBytes = this.receivedBytes;
-      if (watch.pausedMs >= pauseLimitMs && this.#queuedBytes < probeBytes) {
+      if (watch.pausedMs >= pauseLimitMs && this.#queuedBytes < probeBytes && BodyReader.#probedByAll < mostProbedBytes) {
         watch.pausedMs = 0;
         this.#flow.resume();
       }
@@ -137,7 +144,8 @@ export class BodyReader implements RequestBody {
     watch.windowMs += passedMs;
     if (watch.quietMs >= limits.idleTimeoutMs) return 'stalled';
     if (watch.windowMs < limits.idleTimeoutMs) return 'fine';
-    const slow = this.receivedBytes - watch.windowStartBytes < (limits.minimumRateBytesPerSecond * watch.windowMs) / 1000;
+    const leastRate = Math.max(limits.minimumRateBytesPerSecond, this.#sink?.leastRate?.() ?? 0);
+    const slow = this.receivedBytes - watch.windowStartBytes < (leastRate * watch.windowMs) / 1000;
     watch.windowMs = 0;
     watch.windowStartBytes = this.receivedBytes;
     return slow ? 'stalled' : 'fine';
@@ -182,6 +190,7 @@ export class BodyReader implements RequestBody {
       const taken = this.#offer(sink, chunk);
       if (this.#settle === undefined) return;
       this.#queuedBytes -= taken;
+      if (this.#probedBytes > this.#queuedBytes) this.#countProbed(this.#queuedBytes);
       if (taken < chunk.length) {
         this.#queue[0] = chunk.subarray(taken);
         this.#block(sink);
@@ -193,9 +202,15 @@ export class BodyReader implements RequestBody {
     else this.#flow.resume();
   }
 
+  #countProbed(bytes: number): void {
+    BodyReader.#probedByAll += bytes - this.#probedBytes;
+    this.#probedBytes = bytes;
+  }
+
   #clear(): void {
     this.#queue.length = 0;
     this.#queuedBytes = 0;
+    this.#countProbed(0);
   }
 
   /** Settles `pipe`, at most once; an error also drops what is still to come. */
