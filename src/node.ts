@@ -78,7 +78,7 @@ export interface Node {
 /** Of the largest size; small ones are not counted. */
 const manifestsAtOnce = 16;
 /** What letting go of uploads may take: a part or a tail that is stored, and a statement. */
-const lettingGoMs = 5_000;
+const lettingGoMs = 10_000;
 
 export const version = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
