@@ -21,7 +21,7 @@ import { childEnvironment, type Config } from './config/config.js';
 import { Availability } from './database/availability.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
 import { openServers, type Servers } from './database/servers.js';
-import { isConnectionLoss } from './database/failures.js';
+import { isConnectionLoss, reasonOf, unreachable } from './database/failures.js';
 import { clientAddressBehind, type ClientAddress } from './http/client-address.js';
 import { createHandler } from './http/routes.js';
 import { expireWrites } from './jobs/expire-writes.js';
@@ -59,6 +59,7 @@ import { openQuotas } from './quota/quotas.js';
 import { openReads } from './reads/database-reads.js';
 import { openStoreReads } from './reads/store-reads.js';
 import { isRebuilding } from './rebuild/rebuild-queries.js';
+import { LossRecorder } from './scrub/record-losses.js';
 import { newScrubCounters } from './scrub/scrubbing.js';
 import { ownerKey } from './storage/keys.js';
 import type { ServiceManager } from './supervision/service-manager.js';
@@ -188,8 +189,8 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       await enter();
     } catch (error) {
       // A store that is somebody's has pulls to serve; the node enters the cluster when the database comes.
-      if (embedded || !isConnectionLoss(error) || (await store.get(ownerKey)) === undefined) throw unreachable(error);
-      availability.lose((error as Error).message);
+      if (embedded || !isConnectionLoss(error) || (await store.get(ownerKey)) === undefined) throw unreachable(error, 'database.url');
+      availability.lose(reasonOf(error));
     }
     availability.watch();
     const counters = newCounters();
@@ -242,7 +243,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const handler = createHandler({
       access,
       uploads: { journal, hasher, hashBuffer: (task) => workers.hashBuffer(task), buffers, progress },
-      blobs: { reads, store },
+      blobs: { reads, store, lost: new LossRecorder({ journal, counters: scrubbed, log }) },
       manifests: {
         reads,
         cache,
@@ -345,11 +346,6 @@ function onceSuccessful(work: () => Promise<void>): () => Promise<void> {
     });
     return done;
   };
-}
-
-function unreachable(error: unknown): unknown {
-  if (!isConnectionLoss(error)) return error;
-  return new Error(`the database cannot be reached (database.url): ${(error as Error).message}`, { cause: error });
 }
 
 async function openTracing({ tracing }: Config, log: Log, addressOf: ClientAddress): Promise<Tracer | undefined> {

@@ -11,12 +11,14 @@ import type { RepositoryName } from '../oci/repository-name.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { deletionTemplate, linkPrefix } from '../storage/keys.js';
 import type { MetadataReads } from '../reads/metadata-reads.js';
+import { openData, type LostData } from './open-data.js';
 import { commitLinkDeletion, prepareLinkDeletion } from './link-queries.js';
 import { multipartBody } from './multipart-body.js';
 
 export interface BlobReads {
   readonly reads: MetadataReads;
   readonly store: BlobStore;
+  readonly lost: LostData;
 }
 
 export interface BlobPath {
@@ -25,7 +27,7 @@ export interface BlobPath {
 }
 
 /** end-2: GET and HEAD /v2/<name>/blobs/<digest>. Answers 404 BLOB_UNKNOWN unless this repository is linked to the digest. */
-export async function getBlob({ reads, store }: BlobReads, request: Request, { repository, digest }: BlobPath): Promise<Reply> {
+export async function getBlob({ reads, store, lost }: BlobReads, request: Request, { repository, digest }: BlobPath): Promise<Reply> {
   const blob = await reads.links.find({ repository, digest });
   if (blob === undefined) throw blobUnknown(digest);
   if (blob.damaged) throw blobDamaged(digest);
@@ -46,7 +48,10 @@ export async function getBlob({ reads, store }: BlobReads, request: Request, { r
   const elsewhere = isHead || !goes ? undefined : await store.presign(key, 'application/octet-stream');
   if (elsewhere !== undefined)
     return { status: 307, headers: { Location: elsewhere, 'Docker-Content-Digest': digest, 'Cache-Control': 'no-store' } };
-  const stream = ({ start, end }: ByteRange) => ({ length: end - start, open: () => store.open(key, start, end) });
+  const stream = ({ start, end }: ByteRange) => ({
+    length: end - start,
+    open: () => openData({ store, lost, damaged: () => blobDamaged(digest) }, digest, blob, start, end),
+  });
   if (ranges === undefined) return { status: 200, headers, body: stream({ start: 0, end: blob.size }) };
   const [first] = ranges;
   if (first === undefined) {

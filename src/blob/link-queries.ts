@@ -10,6 +10,8 @@ import type { RepositoryName } from '../oci/repository-name.js';
 import { dataKey, linkPrefix, linkTemplate } from '../storage/keys.js';
 
 export interface LinkedBlob extends Dated {
+  /** Of the data. */
+  readonly uuid: string;
   /** Of the store's object that has the bytes. */
   readonly key: string;
   readonly size: number;
@@ -49,7 +51,7 @@ export function openLinks(
       });
       const found: (LinkedBlob | undefined)[] = Array.from({ length: keys.length });
       for (const [position, uuid, size, key, dueSoon, damaged] of rows)
-        found[position - 1] = { key: key ?? dataKey(uuid), size: Number(size), damaged, dueSoon, readAt };
+        found[position - 1] = { uuid, key: key ?? dataKey(uuid), size: Number(size), damaged, dueSoon, readAt };
       return found;
     },
     async (found) => {

@@ -59,6 +59,18 @@ export function isDatabaseAway(error: unknown): boolean {
   return isConnectionLoss(error) || serverFailure.test(sqlStateOf(error) ?? '');
 }
 
+/** What went wrong, in one line; a host with several addresses fails with one error for each, and none of its own. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError && error.message === '') return error.errors.map(reasonOf).join('; ');
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** For who starts: a line that names the setting. Everything but a lost connection is returned as it is. */
+export function unreachable(error: unknown, setting: string): unknown {
+  if (!isConnectionLoss(error)) return error;
+  return new Error(`the database cannot be reached (${setting}): ${reasonOf(error)}`, { cause: error });
+}
+
 /** The disk of the store, or of Postgres. */
 export function isDiskFull(error: unknown): boolean {
   return ['53100', 'ENOSPC', 'EDQUOT'].includes(sqlStateOf(error) ?? '');

@@ -70,8 +70,10 @@ export interface Reply {
 export interface StreamBody {
   /** Exact number of bytes that the source will give. */
   readonly length: number;
-  /** Called once, and not for HEAD or where the length is 0. What it throws is answered 500, as nothing is sent before the first bytes are there. */
+  /** Called once, and not for HEAD or where the length is 0. Nothing is sent before the first bytes are there. */
   open(): Promise<ByteSource>;
+  /** The reply where there are no first bytes, by what was thrown; without it 500. */
+  readonly failed?: (error: unknown) => Reply;
 }
 
 /** Answers a request. A handler that throws is a bug: the engine answers 500 with the specification's error JSON and reports it. */

@@ -12,7 +12,7 @@ import { getToken, postToken, type TokenService } from '../access/token/token-en
 import { IssuerAway } from '../access/workload/issuer-keys.js';
 import { deleteBlob, getBlob, type BlobReads } from '../blob/handlers.js';
 import type { Availability } from '../database/availability.js';
-import { DatabaseAway, unavailable } from '../database/failures.js';
+import { asRegistryError, DatabaseAway, unavailable } from '../database/failures.js';
 import { deleteManifest, getManifest, putManifest, type ManifestParts } from '../manifest/handlers.js';
 import { errorBody, RegistryError } from '../oci/errors.js';
 import type { RequestLimits } from '../limits/request-limits.js';
@@ -23,8 +23,9 @@ import { getTagHistory, postManifestRestore, postTagRestore } from '../undo/hand
 import type { RestoreParts } from '../undo/restore.js';
 import { deleteSession, getSession, patchSession, postSession, putSession } from '../upload/handlers.js';
 import type { Uploads } from '../upload/active-upload.js';
-import { BodyAborted, type Handler, type Headers, type Reply, type Request } from './contract.js';
+import { BodyAborted, type Handler, type Headers, type Reply, type Request, type StreamBody } from './contract.js';
 import { corsHeaders, preflight, refuseCrossSite } from './cross-origin.js';
+import { isStream } from './engine/reply-body.js';
 import { getBase, getLivez, getReadyz, type Health } from './health.js';
 import { parsePath, type Resource } from './path.js';
 
@@ -128,6 +129,17 @@ export function createHandler(registry: Registry): Handler {
 }
 
 function finishReply(registry: Registry, request: Request, reply: Reply): Reply {
+  const { body } = reply;
+  return finishHead(registry, request, isStream(body) ? withFailures(registry, request, reply, body) : reply);
+}
+
+/** A store that fails before the first byte is told as what a handler throws. */
+function withFailures(registry: Registry, request: Request, reply: Reply, body: StreamBody): Reply {
+  const failed = (error: unknown): Reply => finishHead(registry, request, errorReply(registry, request, asRegistryError(error)));
+  return { ...reply, body: { ...body, failed } };
+}
+
+function finishHead(registry: Registry, request: Request, reply: Reply): Reply {
   const origin = request.header('origin');
   return origin === undefined ? reply : { ...reply, headers: { ...reply.headers, ...corsHeaders(origin, registry.allowedOrigins) } };
 }

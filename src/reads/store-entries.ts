@@ -55,15 +55,16 @@ export class StoreEntries {
     for (let attempt = 0; attempt < attempts; attempt++) {
       const newest = await this.findNewest(prefix);
       if (newest?.entry.kind !== 'link' || newest.entry.uuid === 'deleted') return undefined;
-      const damaged = await isMarkedDamaged(this.store, newest.entry.uuid);
+      const { uuid } = newest.entry;
+      const damaged = await isMarkedDamaged(this.store, uuid);
       const known = this.data.get(newest.key);
       if (known !== undefined) return { ...known, damaged };
-      const key = isForeign(newest.entry.uuid) ? await this.bodyOf(newest.key) : dataKey(newest.entry.uuid);
+      const key = isForeign(uuid) ? await this.bodyOf(newest.key) : dataKey(uuid);
       if (key === undefined) continue;
       const size = await this.store.size(key);
       // A link counts only while its data are there.
       if (size === undefined) return undefined;
-      const found = { key, size, damaged };
+      const found = { uuid, key, size, damaged };
       if (this.data.size >= mostData) this.data.clear();
       this.data.set(newest.key, found);
       return found;

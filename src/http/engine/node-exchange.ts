@@ -286,7 +286,7 @@ export class NodeExchange implements FinishedRequest, Swept {
       if (this.#response.headersSent) {
         this.#shared.options.onError(error, this);
         this.cut('the reply could not be completed');
-      } else this.#answer(this.#fault(error));
+      } else this.#answer(body.failed?.(error) ?? this.#fault(error));
     } finally {
       this.#closeSource();
     }

@@ -213,10 +213,10 @@ export class UwsExchange implements FinishedRequest, Swept {
       this.#answer(this.#fault(new TypeError(`the reply's header ${name} has a character that no header may have`)), corked);
     } else if (isStream(body)) {
       if (hasNoBody(this.method, reply) || body.length === 0) this.#answerInline(reply, corked);
-      else void this.#stream(reply, body.length, () => body.open());
+      else void this.#stream(reply, body);
     } else if (body !== undefined && body.length > inlineBytes && !hasNoBody(this.method, reply)) {
       const bytes = typeof body === 'string' ? Buffer.from(body) : body;
-      void this.#stream(reply, bytes.length, () => Promise.resolve(single(bytes)));
+      void this.#stream(reply, { length: bytes.length, open: () => Promise.resolve(single(bytes)) });
     } else this.#answerInline(reply, corked);
   }
 
@@ -278,7 +278,8 @@ export class UwsExchange implements FinishedRequest, Swept {
     this.#lingerToBytes = reader.receivedBytes + lingerBytes;
   }
 
-  async #stream(reply: Reply, length: number, open: StreamBody['open']): Promise<void> {
+  async #stream(reply: Reply, body: StreamBody): Promise<void> {
+    const { length } = body;
     const sender = new UwsSender(this.#response, length);
     const close = this.#shared.draining || (this.#reader !== undefined && !this.#reader.complete);
     this.#watch();
@@ -294,7 +295,7 @@ export class UwsExchange implements FinishedRequest, Swept {
     };
     let left = length;
     try {
-      const source = await open();
+      const source = await body.open();
       this.#source = source;
       while (left > 0 && !this.#done) {
         const chunk = await source.next();
@@ -316,7 +317,7 @@ export class UwsExchange implements FinishedRequest, Swept {
       if (headSent) {
         this.#shared.options.onError(error, this);
         this.#cut('the reply could not be completed');
-      } else this.#answer(this.#fault(error), false);
+      } else this.#answer(body.failed?.(error) ?? this.#fault(error), false);
     } finally {
       this.#closeSource();
     }
