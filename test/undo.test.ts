@@ -167,6 +167,9 @@ async function manifestsComeBack(t: Test, client: HttpClient): Promise<void> {
   await remove(digest);
   t.match(json(await post(client, `manifests/${digest}/restore`, { tags: false })), { restored: true, tags: [] }, 'without its tags');
   t.equal(await pulled(client, 'a'), 404);
+  t.match(json(await post(client, `manifests/${digest}/restore`)), { restored: true, tags: ['a'] }, 'which may follow');
+  t.equal(await pulled(client, 'a'), digest);
+  t.match(json(await post(client, `manifests/${digest}/restore`)), { restored: false, tags: [] }, 'once');
   await remove(digest);
   t.match(json(await post(client, 'tags/a/restore')), { digest, restored: true }, 'a tag brings its manifest along');
   t.strictSame([await pulled(client, digest), await pulled(client, 'a')], [digest, digest]);

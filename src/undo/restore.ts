@@ -69,9 +69,9 @@ async function chooseTarget(
 }
 
 export interface RestoredManifest {
-  /** False when it was not deleted. */
+  /** False when there was nothing to do. */
   readonly restored: boolean;
-  /** Those that went with it and are back. */
+  /** Those that went with it and are back, also where it came back without them before. */
   readonly tags: readonly Tag[];
   readonly missing: readonly Digest[];
 }
@@ -98,12 +98,12 @@ async function bringBack(
   const { journal, sparse } = parts;
   const kept = await findKeptManifest(journal.writes, repository, digest);
   if (kept === undefined) throw unknown(`the manifest ${digest} is not in ${repository}, nor can it come back`);
-  const tags = wanted === 'own' ? (kept.deleted?.tags ?? []) : wanted;
-  if (kept.deleted === undefined && tags.length === 0) return { restored: false, tags, missing: [] };
+  const tags = wanted === 'own' ? kept.tags : wanted;
+  if (!kept.deleted && tags.length === 0) return { restored: false, tags, missing: [] };
   const manifest = parseManifest(kept.bytes, kept.mediaType);
   for (const child of manifest.children) {
     const found = await findKeptManifest(journal.writes, repository, child);
-    if (found?.deleted !== undefined) await bringBack(parts, repository, child, [], by);
+    if (found?.deleted === true) await bringBack(parts, repository, child, [], by);
   }
   const push = { repository, digest, manifest, bytes: kept.bytes, tags, by, allowMissing: mayMiss(manifest, sparse) };
   const missing = await pushManifest(journal, push).catch((error: unknown) => {

@@ -108,25 +108,28 @@ export async function everPointedAt(queryer: Queryer, repository: RepositoryName
 export interface KeptManifest {
   readonly mediaType: string;
   readonly bytes: Buffer;
-  /** Undefined when it is not deleted. */
-  readonly deleted: { /** Those that went with it and were not set again since. */ readonly tags: readonly Tag[] } | undefined;
+  readonly deleted: boolean;
+  /** Those that went when it was deleted last, and were not set again since: it may have come back without them. */
+  readonly tags: readonly Tag[];
 }
 
 /** A manifest that is here, or was deleted and can still come back. */
 export async function findKeptManifest(queryer: Queryer, repository: RepositoryName, digest: Digest): Promise<KeptManifest | undefined> {
-  const { rows } = await queryer.query<{ media_type: string; text: string; tags: Tag[] | null }>({
+  const { rows } = await queryer.query<{ media_type: string; text: string; deleted: boolean; tags: Tag[] }>({
     name: 'find-kept-manifest',
-    text: `SELECT k.media_type, convert_from(k.bytes, 'UTF8') AS text, k.tags FROM repositories r CROSS JOIN LATERAL (
-             SELECT m.media_type, m.bytes, NULL::text[] AS tags FROM manifests m WHERE m.repository_id = r.id AND m.digest = $2
+    text: `SELECT k.media_type, convert_from(k.bytes, 'UTF8') AS text, k.deleted,
+             ARRAY(SELECT tag FROM deleted_manifests d CROSS JOIN unnest(d.tags) tag JOIN tombstones t ON t.path = $3 || tag || '/' AND t.sequence = d.sequence
+                   WHERE d.repository_id = r.id AND d.digest = $2 AND d.keep_until > clock_timestamp() ORDER BY 1) AS tags
+           FROM repositories r CROSS JOIN LATERAL (
+             SELECT m.media_type, m.bytes, false AS deleted FROM manifests m WHERE m.repository_id = r.id AND m.digest = $2
              UNION ALL
-             SELECT d.media_type, d.bytes, ARRAY(SELECT tag FROM unnest(d.tags) tag JOIN tombstones t ON t.path = $3 || tag || '/' AND t.sequence = d.sequence ORDER BY 1)
-             FROM deleted_manifests d WHERE d.repository_id = r.id AND d.digest = $2 AND d.keep_until > clock_timestamp()
-           ) k WHERE r.name = $1 ORDER BY k.tags IS NOT NULL LIMIT 1`,
+             SELECT d.media_type, d.bytes, true FROM deleted_manifests d WHERE d.repository_id = r.id AND d.digest = $2 AND d.keep_until > clock_timestamp()
+           ) k WHERE r.name = $1 ORDER BY k.deleted LIMIT 1`,
     values: [repository, digestToColumn(digest), tagPrefix(repository, '')],
   });
   const [row] = rows;
   if (row === undefined) return undefined;
-  return { mediaType: row.media_type, bytes: Buffer.from(row.text, 'utf8'), deleted: row.tags === null ? undefined : { tags: row.tags } };
+  return { mediaType: row.media_type, bytes: Buffer.from(row.text, 'utf8'), deleted: row.deleted, tags: row.tags };
 }
 
 /** Forgets deleted manifests that cannot come back any more; at most `limit`, and how many those were. */
