@@ -10,7 +10,7 @@ import type { Uploads } from '../upload/active-upload.js';
 import { loadHasher } from '../worker/hash.js';
 import { print, showProgress, UsageError, type Command, type CommandInput } from './command.js';
 import { parseImageName } from './image-name.js';
-import { openMatchingParts, type Parts } from './open-parts.js';
+import { openRegistry, type Parts } from './open-parts.js';
 import { openCommandReads } from './open-reads.js';
 import { withJournal } from './with-journal.js';
 
@@ -30,7 +30,7 @@ export const importCommand: Command = {
     if (digest !== undefined) throw new UsageError(`import goes to REPO or REPO:TAG, not to a digest: ${name}`);
     const { max_size: maxManifestBytes, sparse } = config.manifests;
     const layout = await readLayout(await openSource(place), tag, maxManifestBytes);
-    const parts = await openMatchingParts(config);
+    const parts = await openRegistry(config, true);
     try {
       const { links } = openCommandReads(parts, config);
       const counts = await withJournal(parts, version, async (journal) => {
@@ -55,8 +55,8 @@ async function openUploads(config: Config, { workers, store }: Parts, journal: J
   };
 }
 
-function showCounts({ blobs, bytes }: { readonly blobs: number; readonly bytes: number }): void {
-  showProgress(`${blobs} blobs, ${bytes} bytes`);
+function showCounts(done: string, { blobs, bytes }: { readonly blobs: number; readonly bytes: number }): void {
+  showProgress(`${done} ${blobs} blobs, ${bytes} bytes`);
 }
 
 function tell(counts: ImportCounts, repository: string, json: boolean): void {

@@ -22,15 +22,17 @@ export interface ImportParts {
   readonly uploads: Uploads;
   readonly links: MetadataReads['links'];
   readonly sparse: Sparse;
-  readonly onProgress: (counts: { readonly blobs: number; readonly bytes: number }) => void;
+  readonly onProgress: (done: 'compared' | 'uploaded', counts: BlobCounts) => void;
 }
 
-export interface ImportCounts {
-  readonly tags: readonly Tag[];
-  readonly manifests: number;
-  /** Of the layout, which those that the repository had already are part of. */
+interface BlobCounts {
   readonly blobs: number;
   readonly bytes: number;
+}
+
+export interface ImportCounts extends BlobCounts {
+  readonly tags: readonly Tag[];
+  readonly manifests: number;
   /** What an index lists, and neither the layout nor the repository has. */
   readonly missing: readonly Digest[];
   /** Names in index.json that cannot be tags; what they name has come without one. */
@@ -66,8 +68,8 @@ export async function readLayout(source: LayoutSource, tag: Tag | undefined, max
 }
 
 /**
- * Blobs first, then manifests without a tag, then tags: whatever ends it, nobody sees half of an image. Throws LayoutError, before anything is written where a blob is
- * not there.
+ * Blobs first, then manifests without a tag, then tags: whatever ends it, nobody sees half of an image. Everything is read and compared before anything is written: a
+ * layout that is refused (LayoutError) leaves nothing behind, not even the name of a repository.
  */
 export async function importLayout(
   parts: ImportParts,
@@ -75,7 +77,8 @@ export async function importLayout(
   repository: RepositoryName,
 ): Promise<ImportCounts> {
   const blobs = await findBlobs(parts, source, repository, images);
-  const sum = await uploadBlobs(parts, source, repository, blobs);
+  const sum = await compareBlobs(parts, source, blobs);
+  await uploadBlobs(parts, source, repository, blobs);
   const missing = new Set<Digest>();
   const push = async (image: Image, own: readonly Tag[]): Promise<void> => {
     const { manifest, digest, bytes } = image;
@@ -216,11 +219,23 @@ async function findBlobs(
     for (const digest of manifest.blobs) {
       if (found.has(digest)) continue;
       if (await source.has(blobName(digest))) found.add(digest);
-      else if (!mayMiss(manifest, sparse) && (await links.find({ repository, digest })) === undefined)
+      else if (!mayMiss(manifest, sparse) && (await links.find({ repository, digest }))?.damaged !== false)
         throw new LayoutError(`${source.place}: the manifest ${of} needs the blob ${digest}, which is not there`);
     }
   }
   return found;
+}
+
+/** Also those that the repository has: they are part of the layout, and counted. */
+async function compareBlobs({ onProgress }: ImportParts, source: LayoutSource, blobs: ReadonlySet<Digest>): Promise<BlobCounts> {
+  const sum = { blobs: 0, bytes: 0 };
+  await eachBlob(source, blobs, async (digest, size, chunks) => {
+    if ((await hashOfAll(digest, chunks)) !== digest) throw otherBytes(source, digest);
+    sum.blobs++;
+    sum.bytes += size;
+    onProgress('compared', sum);
+  });
+  return sum;
 }
 
 async function uploadBlobs(
@@ -228,26 +243,38 @@ async function uploadBlobs(
   source: LayoutSource,
   repository: RepositoryName,
   blobs: ReadonlySet<Digest>,
-): Promise<{ readonly blobs: number; readonly bytes: number }> {
-  const byName = new Map([...blobs].map((digest) => [blobName(digest), digest]));
+): Promise<void> {
+  const unknown = new Set<Digest>();
+  for (const digest of blobs) if ((await links.find({ repository, digest }))?.damaged !== false) unknown.add(digest);
   const sum = { blobs: 0, bytes: 0 };
-  await source.each(new Set(byName.keys()), async (name, size, chunks) => {
-    const digest = byName.get(name);
-    if (digest === undefined) return;
+  await eachBlob(source, unknown, async (digest, size, chunks) => {
     try {
-      if ((await links.find({ repository, digest })) === undefined) {
-        const upload = await beginUpload(uploads, repository, algorithmOf(digest), bodyOf(size, chunks), '');
-        await upload.finish(digest, neverGivenUp);
-      } else if ((await hashOfAll(digest, chunks)) !== digest) throw new RegistryError('DIGEST_INVALID', '');
+      const upload = await beginUpload(uploads, repository, algorithmOf(digest), bodyOf(size, chunks), '');
+      await upload.finish(digest, neverGivenUp);
     } catch (error) {
-      if (!(error instanceof RegistryError) || error.code !== 'DIGEST_INVALID') throw error;
-      throw new LayoutError(`${source.place}: ${name} has other bytes than its name says`, { cause: error });
+      // Somebody has changed it since it was compared.
+      throw error instanceof RegistryError && error.code === 'DIGEST_INVALID' ? otherBytes(source, digest) : error;
     }
     sum.blobs++;
     sum.bytes += size;
-    onProgress(sum);
+    onProgress('uploaded', sum);
   });
-  return sum;
+}
+
+function eachBlob(
+  source: LayoutSource,
+  blobs: ReadonlySet<Digest>,
+  take: (digest: Digest, size: number, chunks: AsyncIterable<Uint8Array>) => Promise<void>,
+): Promise<void> {
+  const byName = new Map([...blobs].map((digest) => [blobName(digest), digest]));
+  return source.each(new Set(byName.keys()), async (name, size, chunks) => {
+    const digest = byName.get(name);
+    if (digest !== undefined) await take(digest, size, chunks);
+  });
+}
+
+function otherBytes({ place }: LayoutSource, digest: Digest): LayoutError {
+  return new LayoutError(`${place}: ${blobName(digest)} has other bytes than its name says`);
 }
 
 /** An upload takes bodies of requests. */
