@@ -67,11 +67,11 @@ const commonOptions = {
 
 function parseCommand(args: readonly string[]) {
   const [first, ...rest] = args;
-  const name = first === undefined || first.startsWith('-') ? 'serve' : first;
-  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  const name = first?.startsWith('-') === true ? undefined : first;
+  const command = name !== undefined && Object.hasOwn(commands, name) ? commands[name] : undefined;
   try {
     const { values, positionals } = parseArgs({
-      args: name === first ? rest : [...args],
+      args: name === undefined ? [...args] : rest,
       options: { ...command?.options, ...commonOptions },
       allowPositionals: command?.arguments !== undefined,
     });
@@ -87,6 +87,7 @@ async function main(args: readonly string[]): Promise<void> {
   const { name, command, values, positionals } = parseCommand(args);
   if (values.help === true) return print(usage);
   if (values.version === true) return print(`${version}\n`);
+  if (name === undefined) throw new UsageError('no command: `ha-registry serve` starts the registry');
   if (command === undefined && name !== 'serve') throw new UsageError(`unknown command ${JSON.stringify(name)}`);
   if (values.storage !== undefined && !['filesystem', 's3'].includes(values.storage))
     throw new UsageError(`unknown storage ${JSON.stringify(values.storage)}: filesystem and s3 are the ones there are`);

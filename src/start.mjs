@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /**
- * What `npm start` runs: brings `dist/` and the native addon up to date, then runs `dist/main.js` in this process with the arguments given.
+ * What `npm start` runs: brings `dist/` and the native addon up to date, then runs `dist/main.js` in this process with the arguments given, and with `serve` where they name no command.
  * Plain JavaScript without dependencies, and not an npm `prestart`, because npm skips that one where `ignore-scripts` is set.
  *
  * `--build-only` does not run it, and is content without a compiler (npm's `prepare`); `--build-only --force` builds in any case.
@@ -47,7 +47,8 @@ try {
   process.exit(1);
 }
 if (!buildOnly) {
-  process.argv = [process.argv[0], main, ...process.argv.slice(2)];
+  const args = process.argv.slice(2);
+  process.argv = [process.argv[0], main, ...(args[0]?.startsWith('-') === false ? [] : ['serve']), ...args];
   await import(pathToFileURL(main).href);
 }
 

@@ -8,6 +8,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { Authority } from './support/authority.js';
 import { CommandFailed, run } from './support/command.js';
+import { connectEmbedded } from './support/embedded-connection.js';
 import { HttpClient } from './support/http-client.js';
 import { freePort, startRegistry, temporaryDirectory } from './support/registry.js';
 import { startWireNode, stopWireNode } from './support/wire-suite.js';
@@ -47,6 +48,8 @@ void t.test('help and version', { buffered: true }, async (t) => {
 void t.test('what is no command', { buffered: true }, async (t) => {
   const empty = await temporaryDirectory('nothing-');
   for (const [args, cause] of [
+    [[], 'no command'],
+    [['-p', '5001'], 'no command'],
     [['frobnicate'], 'frobnicate'],
     [['serve', 'twice'], 'twice'],
     [['--nonsense'], '--nonsense'],
@@ -120,15 +123,23 @@ void t.test('what is one', { buffered: true }, async (t) => {
   await stopWireNode(node);
 });
 
-void t.test('without any setting', { buffered: true }, (t) => withoutSettings(t));
+void t.test('without any setting, by npm start', { buffered: true }, (t) => withoutSettings(t));
 
 async function withoutSettings(t: Test): Promise<void> {
-  const registry = await startRegistry();
+  const start = path.resolve(import.meta.dirname, '../src/start.mjs');
+  t.equal((await run(process.execPath, [start, '-V'])).stdout, `${version}\n`, 'npm start -- -V');
+  t.match((await run(process.execPath, [start, 'gc', '--help'])).stdout, 'ha-registry gc', 'and a command');
+  const registry = await startRegistry({
+    launch: ({ root, port }) => ({ command: process.execPath, args: [start, '--root', root, '-p', String(port)] }),
+  });
   t.strictSame(readdirSync(registry.root).sort(), ['postgres', 'store'], 'a store and a database in the data directory');
   const client = new HttpClient(registry.port);
   t.equal((await client.send('GET', '/v2/_catalog')).body.toString(), '{"repositories":[]}', 'it serves');
   client.close();
+  const open = await connectEmbedded(registry.root);
+  open.on('error', () => undefined);
   t.equal(await registry.stop(), 0, 'and ends with 0');
+  t.notMatch(registry.log(), /FATAL|"level":(40|50|"warn"|"error")/, 'without a complaint, though somebody was connected to the database');
 }
 
 void t.test('config check', { buffered: true }, async (t) => {

@@ -39,7 +39,7 @@ void t.test('the same without the addon', { buffered: true, skip: withoutSystemd
   symlinkSync(path.join(tree, 'node_modules'), path.join(directory, 'node_modules'));
   const launch: RegistryOptions['launch'] = ({ root, port, configFile }) => ({
     command: process.execPath,
-    args: [path.join(directory, 'dist/main.js'), '--root', root, '-p', String(port), '--config', configFile ?? ''],
+    args: [path.join(directory, 'dist/main.js'), 'serve', '--root', root, '-p', String(port), '--config', configFile ?? ''],
   });
   await fromStartToEnd(t, path.join(directory, 'notify.sock'), { launch, env: watched }, 'node');
 });

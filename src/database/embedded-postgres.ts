@@ -174,7 +174,9 @@ async function tryServer(cluster: Cluster): Promise<EmbeddedPostgres | string> {
   const host = await makeSocketDirectory(options.environment?.['XDG_RUNTIME_DIR'], cluster.identity);
   const assignments = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   const lines: string[] = [];
+  const state = { stopping: false };
   const onLine = logFilter((line) => {
+    if (state.stopping && farewell.test(line)) return;
     lines.push(line);
     if (lines.length > keptLines) lines.shift();
     options.log?.(line);
@@ -191,18 +193,26 @@ async function tryServer(cluster: Cluster): Promise<EmbeddedPostgres | string> {
       cause,
     });
   }
-  return handleOf(server, host, cluster.lock, lines);
+  return handleOf(server, host, cluster.lock, lines, state);
 }
 
-function handleOf(server: Supervised, host: string, lock: DirectoryLock, lines: readonly string[]): EmbeddedPostgres {
-  let stopping = false;
+/** What connections that there still are, or that come too late, are told when the server is asked to stop. */
+const farewell = /^FATAL: {2}(terminating .* due to administrator command|the database system is shutting down)$/;
+
+function handleOf(
+  server: Supervised,
+  host: string,
+  lock: DirectoryLock,
+  lines: readonly string[],
+  state: { stopping: boolean },
+): EmbeddedPostgres {
   let reason: string | undefined;
   const callbacks: ((reason: string) => void)[] = [];
   const watch = async (): Promise<void> => {
     const status = await server.exited;
     await rm(host, { recursive: true, force: true });
     await lock.release();
-    if (stopping) return;
+    if (state.stopping) return;
     reason = `embedded Postgres ended unexpectedly: ${failure(status, lines)}`;
     for (const callback of callbacks) callback(reason);
   };
@@ -215,7 +225,7 @@ function handleOf(server: Supervised, host: string, lock: DirectoryLock, lines: 
       else callback(reason);
     },
     async stop() {
-      stopping = true;
+      state.stopping = true;
       await server.stop();
       await released;
     },
