@@ -32,7 +32,8 @@ export function openStore(config: Config, workers: WorkerPool, besideEmbedded: b
 async function openFiles(config: Config, workers: WorkerPool, besideEmbedded: boolean): Promise<BlobStore> {
   const { root_dir: directory, keep_free: keepFree } = config.storage.fs;
   await mkdir(directory, { recursive: true });
-  const shared = besideEmbedded && (await stat(directory)).dev === (await stat(config.database.embedded.data_dir)).dev;
+  const shared =
+    besideEmbedded && (await stat(directory)).dev === (await stat(config.database.embedded.data_dir).catch(() => undefined))?.dev;
   return openFilesystemStore(directory, { workers, durablePut: loadAddon()?.durablePut, keepFreeBytes: shared ? keepFree : 0 });
 }
 

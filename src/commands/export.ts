@@ -5,9 +5,8 @@ import { exportLayout, type ExportCounts } from '../layout/export-layout.js';
 import { openTarget } from '../layout/layout-target.js';
 import { print, showProgress, UsageError, type Command, type CommandInput } from './command.js';
 import { parseImageName } from './image-name.js';
-import { openMatchingParts } from './open-parts.js';
+import { openRegistry } from './open-parts.js';
 import { openCommandReads } from './open-reads.js';
-import { refuseWhileRebuilding } from './with-journal.js';
 
 /** `ha-registry export`: images as files that other tools, and other registries, read. */
 export const exportCommand: Command = {
@@ -23,9 +22,8 @@ export const exportCommand: Command = {
   async run({ config, values, arguments: [name = '', place = ''] }: CommandInput) {
     const image = parseImageName(name);
     if (place === '') throw new UsageError('export: no directory');
-    const parts = await openMatchingParts(config);
+    const parts = await openRegistry(config);
     try {
-      await refuseWhileRebuilding(parts.database.reads);
       const target = await openTarget(place);
       try {
         const reads = openCommandReads(parts, config);

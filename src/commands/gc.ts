@@ -11,7 +11,7 @@ import { findStatus, type CollectionStatus } from '../collector/status-queries.j
 import { runPeriodically } from '../jobs/periodic.js';
 import type { Journal } from '../journal/write-entries.js';
 import { showProgress, UsageError, type Command, type CommandInput } from './command.js';
-import { openMatchingParts, type Parts } from './open-parts.js';
+import { openRegistry, type Parts } from './open-parts.js';
 import { withJournal } from './with-journal.js';
 
 /** `ha-registry gc`: what the nodes do by themselves, told or done now. */
@@ -28,7 +28,7 @@ export const gcCommand: Command = {
   async run({ config, version, values }: CommandInput) {
     const [dryRun, now, json] = ['dry-run', 'now', 'json'].map((name) => values[name] === true) as [boolean, boolean, boolean];
     if (dryRun && now) throw new UsageError('gc: --dry-run and --now exclude each other');
-    const parts = await openMatchingParts(config);
+    const parts = await openRegistry(config);
     try {
       const { pool, lifetimesOf } = { pool: parts.database.collector, lifetimesOf: lifetimesBy(config) };
       if (dryRun) await tell(forecast({ pool, lifetimesOf }), json);

@@ -1,17 +1,20 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-/** What a command works with, opened as a node opens it, but beside one that may be running. */
+/** What a command works with, opened as a node opens it, but beside one that may be running. Whoever is refused here has changed nothing. */
+import { stat } from 'node:fs/promises';
 import { Client, type ClientConfig } from 'pg';
+import { refuseEmptyDatabase } from '../cluster/topology.js';
 import { undoWindowsOf } from '../collector/lifetimes.js';
 import { childEnvironment, type Config } from '../config/config.js';
-import { findEmbeddedPostgres } from '../database/embedded-attach.js';
+import { findEmbeddedPostgres, hasEmbeddedPostgres } from '../database/embedded-attach.js';
 import { startEmbeddedPostgres } from '../database/embedded-postgres.js';
-import { isConnectionLoss } from '../database/failures.js';
-import { migrateOn } from '../database/migrate.js';
-import { openDatabase, type Database } from '../database/pool.js';
+import { unreachable } from '../database/failures.js';
+import { migrateOn, refuseNewer } from '../database/migrate.js';
+import { openDatabase, type Database, type Queryer } from '../database/pool.js';
 import { openServers, type Connection } from '../database/servers.js';
 import { openStore, openWorkers } from '../open-store.js';
+import { isRebuilding } from '../rebuild/rebuild-queries.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { foreignStore, readOwner } from '../storage/owner.js';
 import { HashClock } from '../worker/hash-clock.js';
@@ -25,45 +28,64 @@ export interface Parts {
   close(): Promise<void>;
 }
 
-/** Opens database and store. The embedded Postgres is the one that a node runs, or is started for as long as the command takes. */
-export async function openParts(config: Config): Promise<Parts> {
-  const opened = await openDatabasePart(config, true);
-  try {
-    const { store, workers, close } = await openStorePart(config);
-    return { database: opened.database, store, workers, close: () => close().then(opened.close) };
-  } catch (error) {
-    await opened.close();
-    throw error;
-  }
+export interface Opening {
+  /** The command may be the first to use this place: what is not there yet is made. Otherwise there must be a registry. */
+  readonly begins: boolean;
+  /** The database must be the store's: another one, or an empty one, would know nothing of what is there. */
+  readonly matches: boolean;
 }
 
-/** The same, where the database must be the store's: another one, or an empty one, would know nothing of what is there. */
-export async function openMatchingParts(config: Config): Promise<Parts> {
-  const parts = await openParts(config);
-  try {
-    const owner = await readOwner(parts.store);
-    const { rows } = await parts.database.reads.query<{ id: string }>('SELECT id FROM cluster');
-    const id = rows[0]?.id ?? '';
-    if (owner !== undefined && owner.cluster !== id) throw foreignStore(parts.store, owner, id);
+/** Opens database and store, and brings the schema up to this version. The embedded Postgres is the one that a node runs, or is started for as long as the command takes. */
+export function openParts(config: Config, { begins, matches }: Opening): Promise<Parts> {
+  return openOrClose(async (closers) => {
+    const index = await openDatabasePart(config, begins);
+    closers.push(() => index.close());
+    const { store, workers, close } = await openStorePart(config, begins);
+    closers.push(close);
+    if (matches) await refuseForeign(store, index.cluster);
+    await index.migrate();
+    return { database: index.database, store, workers };
+  });
+}
+
+/** For a command that works on what the database says. */
+export function openRegistry(config: Config, begins = false): Promise<Parts> {
+  return openOrClose(async (closers) => {
+    const parts = await openParts(config, { begins, matches: true });
+    closers.push(() => parts.close());
+    await refuseWhileRebuilding(parts.database.reads);
     return parts;
-  } catch (error) {
-    await parts.close();
-    throw error;
-  }
+  });
 }
 
-/** Where nothing is to be migrated, the schema may be older than this version, or missing. */
-export function openDatabasePart(config: Config, migrates: boolean): Promise<Pick<Parts, 'database' | 'close'>> {
+export async function refuseWhileRebuilding(queryer: Queryer): Promise<void> {
+  if (await isRebuilding(queryer)) throw new Error('the database is being rebuilt; let `ha-registry rebuild` go on to its end first');
+}
+
+async function refuseForeign(store: BlobStore, cluster: string | undefined): Promise<void> {
+  if (cluster === undefined) return refuseEmptyDatabase(store);
+  const owner = await readOwner(store);
+  if (owner !== undefined && owner.cluster !== cluster) throw foreignStore(store, owner, cluster);
+}
+
+export interface DatabasePart {
+  readonly database: Database;
+  /** Its id; undefined where there are no tables yet. */
+  readonly cluster: string | undefined;
+  migrate(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Nothing is migrated yet: the schema may be older than this version, but none that it cannot live with. */
+export function openDatabasePart(config: Config, begins: boolean): Promise<DatabasePart> {
   return openOrClose(async (closers) => {
     const { servers: urls, password_file: passwordFile, embedded, pool: sizes } = config.database;
-    const servers = openServers(urls.length > 0 ? urls : [await embeddedConnection(config, closers)], passwordFile);
+    const servers = openServers(urls.length > 0 ? urls : [await embeddedConnection(config, begins, closers)], passwordFile);
     await servers.find();
-    const prepared = migrates ? migrateOn(servers.current()) : probe(servers.current());
-    await prepared.catch((error: unknown) => {
-      if (!isConnectionLoss(error)) throw error;
-      const where = urls.length === 0 ? embedded.data_dir : 'database.url';
-      throw new Error(`the database cannot be reached (${where}): ${(error as Error).message}`, { cause: error });
+    const cluster = await findCluster(servers.current()).catch((error: unknown) => {
+      throw unreachable(error, urls.length === 0 ? embedded.data_dir : 'database.url');
     });
+    if (cluster === undefined && !begins) throw new Error('the database is empty: no node has used it yet (database.url)');
     // A connection that is lost is told by the statement that needed it.
     const database = openDatabase({
       servers,
@@ -73,12 +95,15 @@ export function openDatabasePart(config: Config, migrates: boolean): Promise<Pic
       onLoss: () => undefined,
     });
     closers.push(() => database.close());
-    return { database };
+    return { database, cluster, migrate: () => migrateOn(servers.current()) };
   });
 }
 
-export function openStorePart(config: Config): Promise<Pick<Parts, 'store' | 'workers' | 'close'>> {
+export function openStorePart(config: Config, begins: boolean): Promise<Pick<Parts, 'store' | 'workers' | 'close'>> {
   return openOrClose(async (closers) => {
+    const { kind, fs } = config.storage;
+    if (!begins && kind === 'filesystem' && (await stat(fs.root_dir).catch(() => undefined)) === undefined)
+      throw new Error(`there is no store in ${fs.root_dir} (--root, storage.fs.root_dir)`);
     const workers = openWorkers(config, new HashClock());
     closers.push(() => workers.close());
     return { store: await openStore(config, workers, config.database.servers.length === 0), workers };
@@ -100,7 +125,7 @@ async function openOrClose<Part>(open: (closers: Closers) => Promise<Part>): Pro
   }
 }
 
-async function probe(server: ClientConfig): Promise<void> {
+async function findCluster(server: ClientConfig): Promise<string | undefined> {
   const client = new Client({
     ...server,
     application_name: 'ha-registry probe',
@@ -110,7 +135,11 @@ async function probe(server: ClientConfig): Promise<void> {
   client.on('error', () => undefined);
   try {
     await client.connect();
-    await client.query('SELECT 1');
+    await refuseNewer(client);
+    const { rows } = await client.query<{ known: boolean }>(`SELECT to_regclass('cluster') IS NOT NULL AS known`);
+    if (rows[0]?.known !== true) return undefined;
+    const { rows: clusters } = await client.query<{ id: string }>('SELECT id FROM cluster');
+    return clusters[0]?.id;
   } finally {
     client.end().catch(() => undefined);
   }
@@ -119,10 +148,12 @@ async function probe(server: ClientConfig): Promise<void> {
 /** A server that takes the connection and then says nothing is as good as none. */
 const connectMs = 5_000;
 
-async function embeddedConnection(config: Config, closers: Closers): Promise<Connection> {
+async function embeddedConnection(config: Config, begins: boolean, closers: Closers): Promise<Connection> {
   const dataDirectory = config.database.embedded.data_dir;
   const running = await findEmbeddedPostgres(dataDirectory);
   if (running !== undefined) return running;
+  if (!begins && !(await hasEmbeddedPostgres(dataDirectory)))
+    throw new Error(`there is no registry here: ${dataDirectory} has no database (--root), and no other is configured (database.url)`);
   const postgres = await startEmbeddedPostgres({ dataDirectory, settings: { log_min_messages: 'fatal' }, environment: childEnvironment() });
   closers.push(() => postgres.stop());
   return postgres.connection;

@@ -43,7 +43,7 @@ export const rebuildCommand: Command = {
     const catchesUp = values['catch-up'] === true;
     if (catchesUp && (from !== undefined || values['replace'] === true || values['verify'] === true))
       throw new UsageError('--catch-up goes without --replace, --from and --verify');
-    const parts = await openParts(config);
+    const parts = await openParts(config, { begins: !catchesUp, matches: catchesUp || from !== undefined });
     try {
       if (catchesUp) return await withJournal(parts, version, (journal) => catchUpWith(journal, parts.database.writes, values));
       if (from === undefined) return await rebuildFromStore(parts, config.workers.hash, values);

@@ -12,7 +12,7 @@ import { found, newScrubCounters, type ScrubCounters, type ScrubFinding, type Sc
 import { findSize } from '../scrub/state-queries.js';
 import { loadHasher } from '../worker/hash.js';
 import { showProgress, UsageError, type Command } from './command.js';
-import { openMatchingParts, type Parts } from './open-parts.js';
+import { openRegistry, type Parts } from './open-parts.js';
 import { withJournal } from './with-journal.js';
 
 /** `ha-registry scrub`: what the leader does over weeks, now. */
@@ -30,10 +30,10 @@ export const scrubCommand: Command = {
   async run({ config, version, values }) {
     const glob = values['repository'];
     if (glob === '') throw new UsageError('--repository: expected a pattern such as team/**');
-    const parts = await openMatchingParts(config);
+    const parts = await openRegistry(config);
     try {
-      const pattern = typeof glob === 'string' ? repositoryPattern(glob) : undefined;
-      return await withJournal(parts, version, (journal) => scrubNow(journal, parts, config, pattern, values['json'] === true));
+      const only = typeof glob === 'string' ? glob : undefined;
+      return await withJournal(parts, version, (journal) => scrubNow(journal, parts, config, only, values['json'] === true));
     } finally {
       await parts.close();
     }
@@ -46,13 +46,8 @@ const progressEveryMs = 200;
 /** In the report; more than an operator reads. */
 const mostFindings = 10_000;
 
-async function scrubNow(
-  journal: Journal,
-  { database }: Parts,
-  config: Config,
-  pattern: RegExp | undefined,
-  json: boolean,
-): Promise<number> {
+async function scrubNow(journal: Journal, { database }: Parts, config: Config, glob: string | undefined, json: boolean): Promise<number> {
+  const pattern = glob === undefined ? undefined : repositoryPattern(glob);
   const due = await findCatchUp(database.writes);
   if (due !== undefined) throw new Error('the database is behind its store: `ha-registry rebuild --catch-up` comes first');
   const since = performance.now();
@@ -73,6 +68,7 @@ async function scrubNow(
   try {
     if (pattern === undefined) await scrubAll(scrubbing);
     else repositories = await scrubRepositories(scrubbing, pattern);
+    if (repositories === 0) throw new Error(`no repository fits ${glob}: * is anything but a slash, ** anything`);
     await healBlobs(journal, (finding) => found(scrubbing, finding));
   } finally {
     clearInterval(showing);

@@ -95,7 +95,7 @@ async function databaseStatus(config: Config): Promise<DatabaseStatus> {
 
 async function storeStatus(config: Config): Promise<StoreStatus> {
   return orAway(
-    () => openStorePart(config),
+    () => openStorePart(config, false),
     async ({ store }) => ({
       state: 'here',
       kind: store.kind,
@@ -125,8 +125,8 @@ async function orAway<Part extends { close(): Promise<void> }, Found>(
 
 function concernsOf({ database, store }: Status): string[] {
   const concerns: string[] = [];
-  if (database.state === 'away') concerns.push(`the database is away, so nothing can be pushed: ${database.reason}`);
-  if (store.state === 'away') concerns.push(`the store is away: ${store.reason}`);
+  if (database.state === 'away') concerns.push(`the database cannot be asked: ${database.reason}`);
+  if (store.state === 'away') concerns.push(`the store cannot be asked: ${store.reason}`);
   if (database.state === 'here') {
     if (database.rebuilding) concerns.push('the database is being rebuilt from the store');
     if (database.behind) concerns.push('the database may be behind its store: `ha-registry rebuild --catch-up`');

@@ -10,8 +10,8 @@ import { restoreTag, type TagTarget } from '../undo/restore.js';
 import { parseTime } from '../undo/time.js';
 import { commandUser, print, UsageError, type Command, type CommandInput } from './command.js';
 import { parseImageName } from './image-name.js';
-import { openMatchingParts } from './open-parts.js';
-import { refuseWhileRebuilding, withJournal } from './with-journal.js';
+import { openRegistry } from './open-parts.js';
+import { withJournal } from './with-journal.js';
 
 type Values = CommandInput['values'];
 
@@ -38,10 +38,9 @@ export const tagCommand: Command = {
 };
 
 async function showHistory(config: Config, repository: RepositoryName, tag: Tag, limit: number, json: boolean): Promise<number> {
-  const parts = await openMatchingParts(config);
+  const parts = await openRegistry(config);
   const { reads } = parts.database;
   try {
-    await refuseWhileRebuilding(reads);
     const { current, changes, more } = await tagHistory({ queryer: reads, store: parts.store }, repository, tag, aboveAll, limit);
     if (json) print(JSON.stringify({ repository, tag, digest: current ?? null, history: changes }));
     else changes.forEach((change) => print(lineOf(change)));
@@ -64,7 +63,7 @@ async function restore(
   target: TagTarget,
   json: boolean,
 ): Promise<number> {
-  const parts = await openMatchingParts(config);
+  const parts = await openRegistry(config);
   try {
     const { digest, before, restored, missing } = await withJournal(parts, version, (journal) =>
       restoreTag({ journal, sparse: config.manifests.sparse }, repository, tag, target, commandUser()),

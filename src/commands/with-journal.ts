@@ -4,10 +4,8 @@
 import { Continuity } from '../cluster/continuity.js';
 import { join } from '../cluster/enter-cluster.js';
 import { startPresence } from '../cluster/leadership.js';
-import type { Queryer } from '../database/pool.js';
 import type { Journal } from '../journal/write-entries.js';
-import { isRebuilding } from '../rebuild/rebuild-queries.js';
-import type { Parts } from './open-parts.js';
+import { refuseWhileRebuilding, type Parts } from './open-parts.js';
 
 /** A command that writes is a node for as long as it takes, though it does not lead: what it leaves unfinished is ended by the others. */
 export async function withJournal<T>(
@@ -17,19 +15,15 @@ export async function withJournal<T>(
 ): Promise<T> {
   const { writes } = database;
   const continuity = new Continuity({ store, log: () => undefined });
-  const membership = await join(continuity, { database, store, version, alone: false });
+  const membership = await join(continuity, { database, store, version, alone: false, refuse: refuseWhileRebuilding });
   // A beat that fails is followed by the next; if none comes through, the writes fail, and say why.
   const presence = startPresence({ database, membership, store, candidate: false, onChange: () => undefined, onError: () => undefined });
   try {
+    // One may have begun before this node could be seen.
     await refuseWhileRebuilding(writes);
     return await use({ writes, store, node: membership, active: new Set(), history: continuity }, continuity);
   } finally {
     await continuity.close();
     await presence.stop().catch(() => undefined);
   }
-}
-
-/** For every command that works on what the database says. */
-export async function refuseWhileRebuilding(queryer: Queryer): Promise<void> {
-  if (await isRebuilding(queryer)) throw new Error('the database is being rebuilt; let `ha-registry rebuild` go on to its end first');
 }

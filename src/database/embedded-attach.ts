@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { readFile } from 'node:fs/promises';
+import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Connection } from './servers.js';
 
@@ -15,6 +15,14 @@ export async function findEmbeddedPostgres(dataDirectory: string): Promise<Exclu
   const [pid, , , port, host, , , state] = text.split('\n');
   if (host === undefined || host === '' || state?.trim() !== 'ready' || !isRunning(Number(pid))) return undefined;
   return { host, port: Number(port), user: 'ha_registry', database: 'ha_registry' };
+}
+
+/** Whether a node, or a command that begins a registry, has ever made one in this data directory. */
+export function hasEmbeddedPostgres(dataDirectory: string): Promise<boolean> {
+  return access(join(dataDirectory, 'cluster')).then(
+    () => true,
+    () => false,
+  );
 }
 
 function isRunning(pid: number): boolean {

@@ -5,6 +5,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, type ClientConfig } from 'pg';
 import { isTransient } from './failures.js';
+import type { Queryer } from './pool.js';
 import { clientOptions, type Connection } from './servers.js';
 
 const directory = new URL('./migrations/', import.meta.url);
@@ -21,26 +22,37 @@ export function migrate(connection: Connection): Promise<void> {
 }
 
 export async function migrateOn(server: ClientConfig): Promise<void> {
-  const files = (await readdir(directory)).filter((name) => /^\d{4}_.+\.sql$/.test(name)).sort();
   // A connection of its own: without the limits of the pools, since a migration takes as long as it takes.
   const client = new Client({ ...server, application_name: 'ha-registry migrate', connectionTimeoutMillis: connectMs });
   await client.connect();
   try {
     await client.query('SELECT pg_advisory_lock($1)', [migrationLock]);
+    await refuseNewer(client);
     await client.query(
       'CREATE TABLE IF NOT EXISTS schema_migrations (number integer PRIMARY KEY, name text NOT NULL, breaking boolean NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())',
     );
-    const { rows } = await client.query<{ number: number; breaking: boolean }>('SELECT number, breaking FROM schema_migrations');
-    const known = new Set(files.map(numberOf));
-    const newer = rows.find(({ number, breaking }) => breaking && !known.has(number));
-    if (newer !== undefined)
-      throw new Error(`the database belongs to a newer version of ha-registry (its migration ${newer.number} is not known to this one)`);
+    const { rows } = await client.query<{ number: number }>('SELECT number FROM schema_migrations');
     const applied = new Set(rows.map(({ number }) => number));
-    for (const name of files) if (!applied.has(numberOf(name))) await apply(client, name);
+    for (const name of await listFiles()) if (!applied.has(numberOf(name))) await apply(client, name);
   } finally {
     // Ending the connection gives the lock back, whatever state it is in.
     await client.end();
   }
+}
+
+/** Throws where the schema is one that this version cannot live with; changes nothing. */
+export async function refuseNewer(queryer: Queryer): Promise<void> {
+  const { rows: tables } = await queryer.query<{ known: boolean }>(`SELECT to_regclass('schema_migrations') IS NOT NULL AS known`);
+  if (tables[0]?.known !== true) return;
+  const { rows } = await queryer.query<{ number: number }>('SELECT number FROM schema_migrations WHERE breaking');
+  const known = new Set((await listFiles()).map(numberOf));
+  const newer = rows.find(({ number }) => !known.has(number));
+  if (newer !== undefined)
+    throw new Error(`the database belongs to a newer version of ha-registry (its migration ${newer.number} is not known to this one)`);
+}
+
+async function listFiles(): Promise<string[]> {
+  return (await readdir(directory)).filter((name) => /^\d{4}_.+\.sql$/.test(name)).sort();
 }
 
 /** Whoever waits for a table keeps others waiting, who push: so it waits a moment, and tries again. */

@@ -35,7 +35,7 @@ const { emptyTrash } = await built<typeof emptyTrashModule>('collector/empty-tra
 const { findHindrance } = await built<typeof gateQueriesModule>('collector/gate-queries.js');
 const { lifetimesBy } = await built<typeof lifetimesModule>('collector/lifetimes.js');
 const { sweep } = await built<typeof sweepModule>('collector/sweep.js');
-const { openParts } = await built<typeof openPartsModule>('commands/open-parts.js');
+const { openRegistry } = await built<typeof openPartsModule>('commands/open-parts.js');
 const { withJournal } = await built<typeof withJournalModule>('commands/with-journal.js');
 const { loadConfig } = await built<typeof configModule>('config/config.js');
 const { isTransient } = await built<typeof failuresModule>('database/failures.js');
@@ -68,7 +68,7 @@ export class HandCollector {
   static async open(configFile: string, root: string, before: HandCollector | undefined): Promise<HandCollector> {
     pausePoints.reached = () => atPlace.getStore()?.();
     const config = loadConfig(configFile, { root });
-    const parts = await openParts(config);
+    const parts = await openRegistry(config);
     return new Promise((resolve, reject) => {
       const work = withJournal(parts, version, ({ node }, continuity) => {
         const collection = {
