@@ -12,6 +12,7 @@ import { entryKey, linkTemplate, repositoriesPrefix } from '../storage/keys.js';
 import { walkKeys } from '../storage/walk-keys.js';
 import { readGeneration } from '../storage/cluster-marks.js';
 import { claimStore, readOwner } from '../storage/owner.js';
+import { openBoundedHeap } from './bounded-heap.js';
 import { connectLoader, holdClaim, RebuildRefused } from './claim.js';
 import { groupEntries, type EntryGroup } from './entry-groups.js';
 import { readGroup, type DataChecks, type Finding, type GroupReading, type VerifyData } from './read-group.js';
@@ -56,7 +57,7 @@ const shardsAtOnce = 4;
 /** Prefixes whose objects one walk reads side by side: a request to a worker's worth, fewer where manifests are large. */
 const groupsAtOnce = { most: 256, least: 16 };
 /** One transaction: long enough that its round trips do not count, short enough to be said again after a crash. */
-const batchGroups = 2_000;
+const batchGroups = 600;
 const batchBytes = 4 * 1024 * 1024;
 /** A node takes sequences ahead in blocks of this size; with no block recorded in the store, one is assumed to be out. */
 const sequenceMargin = 10_000n;
@@ -98,6 +99,7 @@ function refuseUnlessIdle({ nodes, isEmpty, isRebuilding }: DatabaseState, repla
 
 class Run {
   private findings = 0;
+  private readonly boundHeap = openBoundedHeap();
   private readonly database: Database;
   private readonly store: BlobStore;
   private readonly lookups: Lookups;
@@ -147,6 +149,7 @@ class Run {
       this.options.onFinding(finding);
     }
     this.options.onProgress(this.progress());
+    this.boundHeap();
   }
 
   progress(): RebuildProgress {
