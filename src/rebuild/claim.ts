@@ -52,7 +52,7 @@ const permissionDenied = '42501';
 
 /**
  * A connection for who puts rows into the index by the thousands. Where the database lets it, it fires no triggers: those of foreign keys, whose rows it puts in order
- * itself, are half of the work.
+ * itself, are a quarter of Postgres' work.
  */
 export async function connectLoader(database: Database): Promise<Client> {
   try {
