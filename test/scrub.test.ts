@@ -324,6 +324,20 @@ void t.test('an entry that the database does not know', { buffered: true }, asyn
   t.strictSame(outcomes(await place.scrub()), [1, 0, 1, 0, 0], 'but afterwards');
 });
 
+void t.test('a tag’s deletion that is written again', { buffered: true }, async (t) => {
+  const place = await Place.open('filesystem');
+  const client = await place.start();
+  t.teardown(() => place.stop());
+  const image = await imageWithBlobs(client, 'some/image', [layer]);
+  for (const tag of ['a', 'b']) await putManifest(client, 'some/image', tag, image);
+  await client.send('DELETE', `/v2/some/image/manifests/${digestOf(image)}`);
+  const [deletion = ''] = await place.store.list(/_tags\/a\/.*deleted/);
+  await place.store.remove(deletion);
+  t.strictSame(outcomes(await place.scrub()), [1, 0, 1, 0, 0]);
+  const { body } = await client.send('POST', `/api/v1/repositories/some/image/manifests/${digestOf(image)}/restore`);
+  t.match(JSON.parse(body.toString()), { restored: true, tags: ['a', 'b'] }, 'is still the one that its manifest was deleted with');
+});
+
 void t.test('where a walk stands', async (t) => {
   const { url } = await freshDatabase();
   await migrate(url);

@@ -113,13 +113,18 @@ export interface KeptManifest {
   readonly tags: readonly Tag[];
 }
 
-/** A manifest that is here, or was deleted and can still come back. */
+/**
+ * A manifest that is here, or was deleted and can still come back. A tag went with it when its last change before its deletion had pointed at the manifest: sequences do
+ * not tell, since the entry of a deletion that the store had lost is written again under another (scrub/rewrite-entries.ts).
+ */
 export async function findKeptManifest(queryer: Queryer, repository: RepositoryName, digest: Digest): Promise<KeptManifest | undefined> {
   const { rows } = await queryer.query<{ media_type: string; text: string; deleted: boolean; tags: Tag[] }>({
     name: 'find-kept-manifest',
     text: `SELECT k.media_type, convert_from(k.bytes, 'UTF8') AS text, k.deleted,
-             ARRAY(SELECT tag FROM deleted_manifests d CROSS JOIN unnest(d.tags) tag JOIN tombstones t ON t.path = $3 || tag || '/' AND t.sequence = d.sequence
-                   WHERE d.repository_id = r.id AND d.digest = $2 AND d.keep_until > clock_timestamp() ORDER BY 1) AS tags
+             ARRAY(SELECT tag FROM deleted_manifests d CROSS JOIN unnest(d.tags) tag JOIN tombstones t ON t.path = $3 || tag || '/' AND (
+                     SELECT h.digest = d.digest AND h.sequence < d.sequence FROM tag_history h
+                     WHERE h.repository_id = r.id AND h.name = tag AND h.sequence < t.sequence ORDER BY h.sequence DESC LIMIT 1
+                   ) WHERE d.repository_id = r.id AND d.digest = $2 AND d.keep_until > clock_timestamp() ORDER BY 1) AS tags
            FROM repositories r CROSS JOIN LATERAL (
              SELECT m.media_type, m.bytes, false AS deleted FROM manifests m WHERE m.repository_id = r.id AND m.digest = $2
              UNION ALL
