@@ -73,10 +73,10 @@ export async function getBlob({ reads, store, lost }: BlobReads, request: Reques
 /** end-10: DELETE /v2/<name>/blobs/<digest>. Manifests that refer to it go on naming it, as something that is missing. */
 export async function deleteBlob(journal: Journal, request: Request, { repository, digest }: BlobPath): Promise<Reply> {
   const template = deletionTemplate(linkPrefix(repository, digest));
-  const prepare = async (): Promise<Prepared<boolean>> => {
-    const sequence = await prepareLinkDeletion(journal.writes, journal.node.id, { repository, digest }, template);
+  const prepare = async (node: string): Promise<Prepared<boolean>> => {
+    const sequence = await prepareLinkDeletion(journal.writes, node, { repository, digest }, template);
     if (sequence === undefined) return { done: false };
-    const commit = () => commitLinkDeletion(journal.writes, journal.node.id, sequence, { repository, digest });
+    const commit = () => commitLinkDeletion(journal.writes, node, sequence, { repository, digest });
     return { sequence, objects: [{ template, bytes: new Uint8Array() }], commit, outcome: true };
   };
   const deleted = await writeEntries(journal, prepare, request.signal);

@@ -29,8 +29,8 @@ export async function linkUpload(
   signal: AbortSignal,
 ): Promise<void> {
   let written = small === undefined;
-  const prepare = async (): Promise<Prepared<void>> => {
-    const prepared = await prepareWithin(journal, { repository, digest }, { own: session.dataUuid }, size);
+  const prepare = async (node: string): Promise<Prepared<void>> => {
+    const prepared = await prepareWithin(journal, node, { repository, digest }, { own: session.dataUuid }, size);
     if (prepared.outcome === 'linked') {
       await endSession(journal.writes, session.id, session.revision);
       return { done: undefined };
@@ -41,7 +41,7 @@ export async function linkUpload(
       written = true;
     };
     return {
-      ...(await linkEntry(journal, { repository, digest, uuid: prepared.uuid, size, session }, prepared.sequence, undefined)),
+      ...(await linkEntry(journal, node, { repository, digest, uuid: prepared.uuid, size, session }, prepared.sequence, undefined)),
       writeData,
     };
   };
@@ -56,11 +56,12 @@ export function mountBlob(
   from: readonly RepositoryName[] | undefined,
   signal?: AbortSignal,
 ): Promise<boolean> {
-  const prepare = async (): Promise<Prepared<boolean>> => {
-    const prepared = await prepareWithin(journal, { repository, digest }, { from }, undefined);
+  const prepare = async (node: string): Promise<Prepared<boolean>> => {
+    const prepared = await prepareWithin(journal, node, { repository, digest }, { from }, undefined);
     if (prepared.outcome !== 'write') return { done: prepared.outcome === 'linked' };
     return linkEntry(
       journal,
+      node,
       { repository, digest, uuid: prepared.uuid, size: Number(prepared.size), session: undefined },
       prepared.sequence,
       true,
@@ -71,14 +72,15 @@ export function mountBlob(
 
 /** Throws DENIED where the repository has a quota and no room. */
 async function prepareWithin(
-  { writes, node, quotas }: Journal,
+  { writes, quotas }: Journal,
+  node: string,
   link: LinkKey,
   source: Parameters<typeof prepareLink>[3],
   size: number | undefined,
 ): Promise<PreparedLink> {
   const quota = quotas?.of(link.repository);
-  if (quota === undefined) return prepareLink(writes, node.id, link, source);
-  const prepared = await prepareLink(writes, node.id, link, source, { limitBytes: quota.limitBytes, size });
+  if (quota === undefined) return prepareLink(writes, node, link, source);
+  const prepared = await prepareLink(writes, node, link, source, { limitBytes: quota.limitBytes, size });
   quota.note(Number(prepared.used));
   if (prepared.outcome === 'full') throw quota.exceeded(Number(prepared.used), Number(prepared.size));
   return prepared;
@@ -86,6 +88,7 @@ async function prepareWithin(
 
 async function linkEntry<Outcome>(
   journal: Journal,
+  node: string,
   link: { repository: RepositoryName; digest: Digest; uuid: string; size: number; session: UploadedData['session'] | undefined },
   drawn: string | null,
   outcome: Outcome,
@@ -95,7 +98,7 @@ async function linkEntry<Outcome>(
   return {
     sequence,
     objects: [{ template: linkTemplate(link.repository, link.digest, link.uuid), bytes }],
-    commit: () => commitLink(journal.writes, journal.node.id, { ...link, sequence }),
+    commit: () => commitLink(journal.writes, node, { ...link, sequence }),
     outcome,
   };
 }

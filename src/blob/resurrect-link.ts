@@ -13,15 +13,15 @@ import { commitResurrection, findCollectedLink, findForeignKey, intendLink } fro
  */
 export function resurrectLink(journal: Journal, repository: RepositoryName, digest: Digest): Promise<boolean> {
   const link = { repository, digest };
-  return writeEntries<boolean>(journal, async () => {
+  return writeEntries<boolean>(journal, async (node) => {
     const uuid = await findCollectedLink(journal.writes, link);
     if (uuid === undefined) return { done: false };
-    const sequence = await intendLink(journal.writes, journal.node.id, link, uuid);
+    const sequence = await intendLink(journal.writes, node, link, uuid);
     const elsewhere = Buffer.from(await findForeignKey(journal.writes, digest, uuid));
     return {
       sequence,
       objects: [{ template: linkTemplate(repository, digest, uuid), bytes: elsewhere }],
-      commit: () => commitResurrection(journal.writes, journal.node.id, sequence, link, uuid),
+      commit: () => commitResurrection(journal.writes, node, sequence, link, uuid),
       outcome: true,
     };
   });

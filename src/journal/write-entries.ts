@@ -49,13 +49,14 @@ export type Prepared<Outcome> =
     };
 
 /**
- * The write protocol: an intent, the objects, the commit. When a commit finds its ground changed, all of it starts again with a newer sequence.
+ * The write protocol: an intent, the objects, the commit. When a commit finds its ground changed, all of it starts again with a newer sequence. `prepare` is told who
+ * writes: the intent and its commit are in the name of one node, and one that was declared dead in between, and came back under another id, commits nothing of before.
  * Throws RegistryError 503 after five attempts, or when Postgres or the store cannot be reached. Where the client has gone (`signal`) nothing starts again: a node that
  * was frozen must not do, after what others did since, what its client has given up.
  */
 export async function writeEntries<Outcome>(
   journal: Journal,
-  prepare: () => Promise<Prepared<Outcome>>,
+  prepare: (node: string) => Promise<Prepared<Outcome>>,
   signal?: AbortSignal,
 ): Promise<Outcome> {
   let last: unknown;
@@ -66,7 +67,7 @@ export async function writeEntries<Outcome>(
     const owner = journal.node.id;
     const since = { time: performance.now(), epoch: journal.history.epoch };
     const highest = journal.history.highest;
-    const prepared = await prepareOnce(prepare);
+    const prepared = await prepareOnce(() => prepare(owner));
     if (prepared === undefined) continue;
     if ('done' in prepared) return prepared.done;
     await journal.history.drawn(prepared.sequence, highest);

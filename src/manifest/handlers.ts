@@ -148,15 +148,15 @@ function deleteByDigest(
   signal: AbortSignal,
 ): Promise<boolean> {
   const template = deletionTemplate(manifestPrefix(repository, digest));
-  const prepare = async (): Promise<Prepared<boolean>> => {
+  const prepare = async (node: string): Promise<Prepared<boolean>> => {
     const body = tagBody(new Date(), by);
-    const prepared = await prepareManifestDeletion(journal.writes, journal.node.id, { repository, digest, template, body });
+    const prepared = await prepareManifestDeletion(journal.writes, node, { repository, digest, template, body });
     if (prepared === undefined) return { done: false };
     const tags = prepared.tags.map((tag) => ({ template: deletionTemplate(tagPrefix(repository, tag)), bytes: body }));
     return {
       sequence: prepared.sequence,
       objects: [{ template, bytes: body }, ...tags],
-      commit: () => commitManifestDeletion(journal.writes, journal.node.id, prepared.sequence, { repository, digest, ...prepared }),
+      commit: () => commitManifestDeletion(journal.writes, node, prepared.sequence, { repository, digest, ...prepared }),
       outcome: true,
     };
   };

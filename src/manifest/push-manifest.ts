@@ -37,8 +37,8 @@ async function comesBack(journal: Journal, { repository, manifest }: ManifestPus
 function write(journal: Journal, push: ManifestPush, signal: AbortSignal | undefined): Promise<readonly Digest[]> {
   const objects = entryObjects(push);
   const templates = objects.map(({ template }) => template);
-  const prepare = async (): Promise<Prepared<readonly Digest[]>> => {
-    const prepared = await prepareManifest(journal.writes, journal.node.id, push, templates);
+  const prepare = async (node: string): Promise<Prepared<readonly Digest[]>> => {
+    const prepared = await prepareManifest(journal.writes, node, push, templates);
     if (prepared.used !== undefined) {
       const quota = journal.quotas?.of(push.repository);
       quota?.note(Number(prepared.used));
@@ -48,7 +48,7 @@ function write(journal: Journal, push: ManifestPush, signal: AbortSignal | undef
     if (prepared.outcome === 'missing') throw new ReferencesMissing(missing);
     if (prepared.outcome === 'unchanged') return { done: missing };
     const sequence = BigInt(prepared.sequence ?? 0);
-    return { sequence, objects, commit: () => commit(journal, sequence, push), outcome: missing };
+    return { sequence, objects, commit: () => commit(journal, node, sequence, push), outcome: missing };
   };
   return writeEntries(journal, prepare, signal);
 }
@@ -88,9 +88,9 @@ export function referrerDescriptor({
   return { mediaType, digest, size: bytes.byteLength, artifactType, annotations };
 }
 
-async function commit(journal: Journal, sequence: bigint, push: ManifestPush): Promise<void> {
+async function commit({ writes }: Journal, node: string, sequence: bigint, push: ManifestPush): Promise<void> {
   try {
-    await commitManifest(journal.writes, journal.node.id, sequence, push);
+    await commitManifest(writes, node, sequence, push);
   } catch (error) {
     if (sqlStateOf(error) !== sqlState.referencesMissing) throw error;
     const { detail = '' } = error as { detail?: string };

@@ -71,9 +71,9 @@ async function importLayers(
 
 /** Where the digest is stored already, the link goes to that. */
 function linkForeign(journal: Journal, repository: RepositoryName, digest: Digest, key: string, size: number): Promise<void> {
-  const { writes, node } = journal;
-  return writeEntries<void>(journal, async () => {
-    const prepared = await prepareLink(writes, node.id, { repository, digest }, { own: foreignUuid(digest) });
+  const { writes } = journal;
+  return writeEntries<void>(journal, async (node) => {
+    const prepared = await prepareLink(writes, node, { repository, digest }, { own: foreignUuid(digest) });
     if (prepared.outcome === 'linked') return { done: undefined };
     const sequence = BigInt(prepared.sequence ?? 0);
     const { uuid } = prepared;
@@ -81,7 +81,7 @@ function linkForeign(journal: Journal, repository: RepositoryName, digest: Diges
     return {
       sequence,
       objects: [{ template: linkTemplate(repository, digest, uuid), bytes: Buffer.from(isForeign(uuid) ? key : '') }],
-      commit: () => (isForeign(uuid) ? commitForeignLink(writes, node.id, link, key) : commitLink(writes, node.id, link)),
+      commit: () => (isForeign(uuid) ? commitForeignLink(writes, node, link, key) : commitLink(writes, node, link)),
       outcome: undefined,
     };
   });

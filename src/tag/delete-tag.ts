@@ -14,11 +14,11 @@ export function deleteTag(
   signal: AbortSignal,
 ): Promise<boolean> {
   const template = deletionTemplate(tagPrefix(repository, tag));
-  const prepare = async (): Promise<Prepared<boolean>> => {
+  const prepare = async (node: string): Promise<Prepared<boolean>> => {
     const body = tagBody(new Date(), by);
-    const sequence = await prepareTagDeletion(journal.writes, journal.node.id, { repository, tag, template, body });
+    const sequence = await prepareTagDeletion(journal.writes, node, { repository, tag, template, body });
     if (sequence === undefined) return { done: false };
-    const commit = () => commitTagDeletion(journal.writes, journal.node.id, sequence, repository, tag);
+    const commit = () => commitTagDeletion(journal.writes, node, sequence, repository, tag);
     return { sequence, objects: [{ template, bytes: body }], commit, outcome: true };
   };
   return writeEntries(journal, prepare, signal);

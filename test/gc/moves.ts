@@ -3,7 +3,10 @@
 
 /** Tags, referrers and children that come or go while what they belong to is under review; pushes that are refused, and commits whose answer is lost. */
 import type { Test } from 'tap';
+import { mountBlob } from '../../src/blob/link-blob.js';
 import type { ServerPool } from '../../src/database/pool.js';
+import type { Digest } from '../../src/oci/digest.js';
+import type { RepositoryName } from '../../src/oci/repository-name.js';
 import { describe, digestOf, imageOf, indexOf, pushBlob, putManifest, types } from '../support/wire-suite.js';
 import { manifestGaps } from './gaps.js';
 import { meetAt, readable, settle } from './meet.js';
@@ -76,6 +79,27 @@ export async function moves(t: Test, settings: Settings): Promise<void> {
       t.equal((await client.send('GET', `/v2/${repository}/manifests/${digestOf(child)}`)).body.toString(), child);
     });
   }
+
+  await t.test('a write whose node was declared dead, and came back, before its commit', async (t) => {
+    const digest = await pushBlob(client, 'rejoined/source', 'rejoined');
+    const register = async (): Promise<string> => {
+      const sql = `INSERT INTO nodes (id, version, gc_protocol) VALUES (gen_random_uuid(), 'test', 1) RETURNING id`;
+      return (await place.sql<{ id: string }>(sql))[0]?.id ?? '';
+    };
+    const node = { id: await register() };
+    const history = { epoch: 0, highest: 0n, drawn: () => Promise.resolve(), remember: () => true };
+    const journal = { writes: place.collection.pool, store: place.store, node, active: new Set<bigint>(), history };
+    const hold = place.hold('write.stored');
+    const mounted = mountBlob(journal, 'rejoined/target' as RepositoryName, digest as Digest, undefined);
+    await hold.reached;
+    await place.sql('DELETE FROM nodes WHERE id = $1', [node.id]);
+    node.id = await register();
+    hold.release();
+    await t.rejects(mounted, { code: 'UNAVAILABLE' }, 'it is not committed under the new id');
+    t.equal((await client.send('HEAD', `/v2/rejoined/target/blobs/${digest}`)).status, 404);
+    t.equal(await mountBlob(journal, 'rejoined/target' as RepositoryName, digest as Digest, undefined), true, 'what begins under it is');
+    await place.sql(`DELETE FROM nodes WHERE version = 'test'`);
+  });
 
   await t.test('a push that is refused at its commit is nowhere in the store', async (t) => {
     const repository = 'refused/a';
