@@ -59,7 +59,6 @@ export class Continuity {
   private nodeId: () => string | undefined = () => undefined;
 
   private known: DatabaseFacts | undefined;
-  private mark: GenerationMark | undefined;
   private markReadAt = -Infinity;
   private highestSeen = 0n;
   private blocksEnd = 0n;
@@ -152,11 +151,12 @@ export class Continuity {
   /** Reads the store's generation. To be called every `markIntervalMs`. */
   async refresh(): Promise<void> {
     const at = performance.now();
-    const mark = await readGeneration(this.store, this.mark);
+    const mark = await readGeneration(this.store);
     this.markReadAt = at;
     if (mark === undefined || this.known === undefined || this.checking !== undefined) return;
-    this.mark = mark;
-    if (mark.generation !== this.known.generation) this.suspect(`the store goes with generation ${mark.generation} of the database`);
+    const { generation, fingerprint } = this.known;
+    if (mark.generation !== generation) this.suspect(`the store goes with generation ${mark.generation} of the database`);
+    else if (mark.fingerprint !== fingerprint) this.suspect(`the store goes with ${mark.fingerprint}, and this is ${fingerprint}`);
   }
 
   /** Records how far the database is. To be called every minute by one node, and at the end. */
@@ -264,7 +264,6 @@ export class Continuity {
     }
     if (cause !== undefined || !isNews) await this.awaitOthers(client, facts.generation);
     this.known = facts;
-    this.mark = mark === undefined || mark.generation < now.generation ? now : mark;
     this.markReadAt = at;
     if (facts.sequence > this.highestSeen) this.highestSeen = facts.sequence;
     return undefined;

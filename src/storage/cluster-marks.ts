@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-/** What the store remembers of its database, under `cluster/`: the generation, and how far the sequences went. No key is written twice with other bytes. */
+/** What the store remembers of its database, under `cluster/`: the generation, and how far the sequences went. */
 import type { BlobStore } from './blob-store.js';
 import { blocksPrefix, countedKey, countOf, generationsPrefix, highWaterPrefix } from './keys.js';
 
@@ -14,19 +14,21 @@ export interface GenerationMark {
 /** Sequences per block: one object per so many writes. */
 export const blockSize = 10_000n;
 
-/** The newest generation; undefined where none was recorded yet. `known` saves reading its body again. */
-export async function readGeneration(store: BlobStore, known?: GenerationMark): Promise<GenerationMark | undefined> {
+/** The newest generation; undefined where none was recorded yet. */
+export async function readGeneration(store: BlobStore): Promise<GenerationMark | undefined> {
   const [key] = await store.list(generationsPrefix, { limit: 1 });
   if (key === undefined) return undefined;
   const generation = countOf(generationsPrefix, key);
-  if (known?.generation === generation) return known;
   const body = await store.get(key);
   if (body === undefined) throw new Error(`${key} cannot be read`);
   const { fingerprint } = JSON.parse(Buffer.from(body).toString('utf8')) as { fingerprint?: unknown };
   return { generation, fingerprint: String(fingerprint) };
 }
 
-/** Two nodes may write the same mark: for the same database it has the same bytes. */
+/**
+ * Two nodes may write the same mark: for the same database it has the same bytes. Where two databases were taken for the newest at once, the later one's mark replaces the
+ * other's: whoever reads it then and finds a stranger's goes on to the next generation, and the stranger is the old one.
+ */
 export function writeGeneration(store: BlobStore, { generation, fingerprint }: GenerationMark): Promise<void> {
   return store.put(countedKey(generationsPrefix, generation), Buffer.from(JSON.stringify({ fingerprint })));
 }

@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Several nodes as one: who leads, and a database that is restarted, replaced, or goes back in time. */
+import path from 'node:path';
 import t, { type Test } from 'tap';
+import { bareDirectory } from '../support/bare-store.js';
 import { errorCode } from '../support/http-client.js';
 import { startOwnPostgres } from '../support/own-postgres.js';
 import { freshDatabase } from '../support/postgres.js';
@@ -223,5 +225,14 @@ async function copiedDatabase(t: Test): Promise<void> {
   );
   await pushTag(second, 'team/a', 'v2');
   t.match(await refusal(root, { url }), /an old database has come back/, 'the original is an old one from then on');
+
+  // Had the original been taken for the newest as well, at the same moment, its mark would be the one that is left.
+  const marks = bareDirectory(path.join(root, 'store'));
+  const [newest = ''] = await marks.list(/^cluster\/generations\//);
+  await marks.remove(newest);
+  await marks.write(newest, JSON.stringify({ fingerprint: 'another' }));
+  await until('a generation of its own', async () => (await marks.list(/^cluster\/generations\//)).length === 3);
+  t.match(second.log(), /the store goes with another, and this is/, 'two databases are not written to under one generation');
+  await untilPushed(second, 'team/a', 'v3');
   t.equal(await second.stop(), 0);
 }
