@@ -3,8 +3,13 @@
 
 /** What clients were told stays; what is in the trash goes, once, and comes back where it may. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Client } from 'pg';
 import type { Test } from 'tap';
+import { adopt } from '../../src/cluster/adopt-writes.js';
+import type { Digest } from '../../src/oci/digest.js';
+import type { RepositoryName } from '../../src/oci/repository-name.js';
 import { UndeletedObjects, type BlobStore } from '../../src/storage/blob-store.js';
+import { linkTemplate } from '../../src/storage/keys.js';
 import type { Answer } from '../support/http-client.js';
 import { digestOf, imageOf, pushBlob, putManifest } from '../support/wire-suite.js';
 import { readable, settle, waits } from './meet.js';
@@ -63,7 +68,7 @@ export async function promises(t: Test, settings: Settings): Promise<void> {
 
 export async function trash(t: Test, settings: Settings): Promise<void> {
   const place = await openPlace(t, settings);
-  const { client, store } = place;
+  const { client, store, collection } = place;
 
   await t.test('uploaded again between the phases, and the deletions come late', async (t) => {
     const content = 'twice';
@@ -136,6 +141,31 @@ export async function trash(t: Test, settings: Settings): Promise<void> {
     hold.release();
     await emptied;
     t.equal((await putManifest(client, 'away/a', 'tag', manifest)).status, 404, 'gone');
+  });
+
+  await t.test('not with a write that is given back to a database that lost it, either', async (t) => {
+    const repository = 'away/d';
+    const digest = await pushBlob(client, repository, 'acknowledged');
+    const [link] = await place.sql<{ sequence: string; uuid: string }>(
+      `SELECT rb.sequence, rb.uuid FROM repository_blobs rb JOIN repositories r ON r.id = rb.repository_id WHERE r.name = $1`,
+      [repository],
+    );
+    const template = linkTemplate(repository as RepositoryName, digest as Digest, link?.uuid ?? '');
+    const remembered = { sequence: BigInt(link?.sequence ?? 0), templates: [template] };
+    await place.age('25 hours');
+    await place.collect();
+    await place.age('25 hours');
+    const hold = place.hold('gc.trash.claimed');
+    const emptied = place.emptyTrash();
+    await hold.reached;
+    const database = new Client({ connectionString: place.databaseUrl });
+    await database.connect();
+    await t.rejects(adopt(database, store, collection.node.id, remembered), { code: 'HA001' });
+    await database.end();
+    hold.release();
+    await emptied;
+    t.equal((await client.send('GET', `/v2/${repository}/blobs/${digest}`)).status, 404, 'there is no link without data');
+    t.strictSame(await place.sql('SELECT sequence FROM pending_writes'), []);
   });
 
   await t.test('what could not be deleted is deleted later', async (t) => {
