@@ -7,6 +7,7 @@ import { collect } from './collector/collect.js';
 import type { Collection, CollectionCounters } from './collector/collection.js';
 import { emptyTrash } from './collector/empty-trash.js';
 import { lifetimesBy } from './collector/lifetimes.js';
+import { pruneWhenDue } from './collector/prune.js';
 import { sweep } from './collector/sweep.js';
 import { markIntervalMs, type Continuity } from './cluster/continuity.js';
 import type { Presence } from './cluster/leadership.js';
@@ -114,6 +115,7 @@ export function startJobs({
   startWhile(leads, 'forget deleted manifests', config.gc.interval, () => forgetDeletedManifests(journal.writes, mostForgotten));
   if (journal.quotas !== undefined) startWhile(leads, 'fold sizes', 5_000, () => foldAll(journal.writes));
   startWhile(leads, 'forget sizes', 600_000, () => forgetUnlimited(journal.writes, config.quota));
+  startWhile(leads, 'prune', config.gc.interval, () => pruneWhenDue(collection));
   startWhile(leads, 'sweep', 3_600_000, () =>
     sweep(collection, (uuid, link) => log.warn({ uuid, link }, 'the store has a link to data that the database does not know')),
   );

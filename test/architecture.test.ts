@@ -41,7 +41,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'type:manifest/manifest-cache',
     ...domains.map((domain) => `${domain}/*-queries`),
   ],
-  collector: ['oci/', 'database/', 'storage/blob-store', 'storage/keys', 'type:config/config'],
+  collector: ['oci/', 'database/', 'storage/blob-store', 'storage/keys', 'rebuild/distribution-layout', 'type:config/config'],
   observe: [
     'oci/',
     'collector/status-queries',

@@ -38,6 +38,8 @@ export interface CollectionCounters {
   /** Batches that were given up because they waited for a push. */
   yielded: number;
   orphans: number;
+  /** Old entries of tags and old deletions that were pruned. */
+  records: number;
   /** Rows of the queues that were dealt with. */
   looked: number;
   rounds: number;
@@ -59,6 +61,7 @@ export function newCounters(): CollectionCounters {
     skippedLocked: 0,
     yielded: 0,
     orphans: 0,
+    records: 0,
     looked: 0,
     rounds: 0,
     roundsMs: 0,

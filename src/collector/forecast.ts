@@ -5,17 +5,23 @@
 import type { Collection } from './collection.js';
 import { findLinksOfBlobs, listDueBlobs, listDueLinks, listDueManifests, listDueTrash, nameManifests } from './forecast-queries.js';
 import { findAncestors, lookAt, type ManifestRow } from './manifest-queue-queries.js';
+import { findPrunable } from './prune.js';
 
 export type Forecast =
   | { readonly kind: 'manifest'; readonly repository: string; readonly digest: string }
   | { readonly kind: 'link'; readonly repository: string; readonly digest: string }
   | { readonly kind: 'blob'; readonly digest: string; readonly bytes: number }
+  | { readonly kind: 'record'; readonly key: string }
   | { readonly kind: 'object'; readonly key: string };
 
 const page = 1000;
 
 /** In the order in which they would go. What only becomes due by that is not among them: it has its own time. */
-export async function* forecast({ pool, lifetimesOf }: Pick<Collection, 'pool' | 'lifetimesOf'>): AsyncGenerator<Forecast> {
+export async function* forecast({
+  pool,
+  store,
+  lifetimesOf,
+}: Pick<Collection, 'pool' | 'store' | 'lifetimesOf'>): AsyncGenerator<Forecast> {
   const seen = new Set<string>();
   const isNew = (key: string): boolean => !seen.has(key) && seen.add(key) !== undefined;
 
@@ -48,6 +54,9 @@ export async function* forecast({ pool, lifetimesOf }: Pick<Collection, 'pool' |
       if (repositoryIds.every((id) => seen.has(`l ${id} ${digest.toString('hex')}`))) yield { kind: 'blob', digest: digestName, bytes };
     }
   }
+
+  for await (const found of findPrunable({ pool, store }))
+    for (const key of found.flatMap(({ keys }) => keys)) yield { kind: 'record', key };
 
   for (let after = ''; ;) {
     const keys = await listDueTrash(pool, after, page);

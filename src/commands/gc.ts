@@ -7,6 +7,7 @@ import { newCounters, type Collection } from '../collector/collection.js';
 import { forecast, type Forecast } from '../collector/forecast.js';
 import { findHindrance } from '../collector/gate-queries.js';
 import { lifetimesBy } from '../collector/lifetimes.js';
+import { prune } from '../collector/prune.js';
 import { findStatus, type CollectionStatus } from '../collector/status-queries.js';
 import { runPeriodically } from '../jobs/periodic.js';
 import type { Journal } from '../journal/write-entries.js';
@@ -31,7 +32,7 @@ export const gcCommand: Command = {
     const parts = await openRegistry(config);
     try {
       const { pool, lifetimesOf } = { pool: parts.database.collector, lifetimesOf: lifetimesBy(config) };
-      if (dryRun) await tell(forecast({ pool, lifetimesOf }), json);
+      if (dryRun) await tell(forecast({ pool, store: parts.store, lifetimesOf }), json);
       else if (now) return await withJournal(parts, version, (journal, continuity) => collectNow(config, parts, journal, continuity, json));
       else tellStatus(await findStatus(pool), await findHindrance(pool), json);
       return 0;
@@ -69,20 +70,23 @@ async function collectNow(
   try {
     const before = await findStatus(database.collector);
     const all = before.manifests + before.links + before.blobs;
+    await prune(collection);
     await collect(collection, () => showProgress(bar(counters.looked, all, counters)));
   } finally {
     showProgress('');
     await marks.stop();
   }
-  const { manifests, links, blobs, objects, failedObjects, dataObjects, dataBytes, skippedLocked, lastRoundMs, hindrance } = counters;
+  const { manifests, links, blobs, records, objects, failedObjects, dataObjects, dataBytes, skippedLocked, lastRoundMs, hindrance } =
+    counters;
   if (json) {
     const seconds = Math.round(lastRoundMs) / 1000;
-    print(JSON.stringify({ manifests, links, blobs, objects, failedObjects, dataObjects, dataBytes, skippedLocked, seconds, hindrance }));
+    const sums = { manifests, links, blobs, records, objects, failedObjects, dataObjects, dataBytes, skippedLocked, seconds, hindrance };
+    print(JSON.stringify(sums));
   } else {
     if (hindrance !== undefined) print(`Nothing was collected: ${hindrance}.`);
     else
       print(
-        `Collected ${manifests} manifests, ${links} links and ${blobs} blobs; ${skippedLocked} rows were in use and are left for later.`,
+        `Collected ${manifests} manifests, ${links} links, ${blobs} blobs and ${records} old records; ${skippedLocked} rows were in use and are left for later.`,
       );
     print(
       `Deleted ${objects} objects (${failedObjects} failed), among them ${dataObjects} blobs collected before, with ${dataBytes} bytes.`,
@@ -92,7 +96,7 @@ async function collectNow(
 }
 
 async function tell(things: AsyncIterable<Forecast>, json: boolean): Promise<void> {
-  const sums = { manifests: 0, links: 0, blobs: 0, bytes: 0, objects: 0 };
+  const sums = { manifests: 0, links: 0, blobs: 0, bytes: 0, records: 0, objects: 0 };
   for await (const thing of things) {
     sums[`${thing.kind}s`]++;
     if (thing.kind === 'blob') sums.bytes += thing.bytes;
@@ -101,12 +105,12 @@ async function tell(things: AsyncIterable<Forecast>, json: boolean): Promise<voi
   if (json) print(JSON.stringify(sums));
   else
     print(
-      `${sums.manifests} manifests, ${sums.links} links, ${sums.blobs} blobs of ${sums.bytes} bytes; ${sums.objects} objects of earlier rounds.`,
+      `${sums.manifests} manifests, ${sums.links} links, ${sums.blobs} blobs of ${sums.bytes} bytes, ${sums.records} old records; ${sums.objects} objects of earlier rounds.`,
     );
 }
 
 function line(thing: Forecast): string {
-  if (thing.kind === 'object') return `object    ${thing.key}`;
+  if (thing.kind === 'object' || thing.kind === 'record') return `${thing.kind.padEnd(9)} ${thing.key}`;
   if (thing.kind === 'blob') return `blob      ${thing.digest} ${thing.bytes}`;
   return `${thing.kind.padEnd(9)} ${thing.repository}@${thing.digest}`;
 }

@@ -59,6 +59,7 @@ export function countCollection(metrics: Metrics, counters: CollectionCounters, 
   );
   metrics.count('registry_gc_yielded_batches_total', 'Batches that were given up for a push.', () => counters.yielded);
   metrics.count('registry_gc_orphans_total', 'Data objects that nothing named.', () => counters.orphans);
+  metrics.count('registry_gc_pruned_records_total', 'Old entries of tags and old deletions that were pruned.', () => counters.records);
   metrics.count('registry_gc_rounds_total', 'Rounds of the collector.', () => counters.rounds);
   metrics.count('registry_gc_round_seconds_total', 'Time that rounds took.', () => counters.roundsMs / 1000);
 }

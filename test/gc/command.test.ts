@@ -64,7 +64,7 @@ void t.test('beside a node, and without one', { buffered: true }, async (t) => {
     t.match(dry.stdout, `link      team/app@${digestOf('one')}`);
     t.match(dry.stdout, `blob      ${digestOf('another')} 7`);
     t.match(dry.stdout, `manifest  team/app@${digestOf(imageOf([]))}`);
-    t.match(dry.stdout, '1 manifests, 2 links, 2 blobs of 10 bytes; 0 objects of earlier rounds.');
+    t.match(dry.stdout, '1 manifests, 2 links, 2 blobs of 10 bytes, 0 old records; 0 objects of earlier rounds.');
     const asJson = counts(await site.gc('--dry-run', '--json'));
     t.strictSame(await stateDifferences(url, before), [], 'a dry run changes nothing');
     const now = await site.gc('--now', '--json');

@@ -9,9 +9,13 @@ import { digestOf } from '../support/wire-suite.js';
 import type { Place } from './place.js';
 
 /** Holds a round at a place, begins a request there, and lets the round go on once the request is answered or waits for a lock. */
-export async function meetAt(place: Place, gap: string, request: () => Promise<Answer>): Promise<Answer> {
+export function meetAt(place: Place, gap: string, request: () => Promise<Answer>): Promise<Answer> {
+  return meet(place, gap, () => place.collect(), request);
+}
+
+export async function meet(place: Place, gap: string, work: () => Promise<void>, request: () => Promise<Answer>): Promise<Answer> {
   const hold = place.hold(gap);
-  const round = place.collect();
+  const round = work();
   await Promise.race([hold.reached, round.then(() => Promise.reject(new Error(`${gap} was not reached`)))]);
   const state = { answered: false };
   const answer = request().finally(() => (state.answered = true));

@@ -16,6 +16,7 @@ import { collect } from '../../src/collector/collect.js';
 import { newCounters, type Collection } from '../../src/collector/collection.js';
 import { emptyTrash } from '../../src/collector/empty-trash.js';
 import { lifetimesBy, undoWindowsOf } from '../../src/collector/lifetimes.js';
+import { prune } from '../../src/collector/prune.js';
 import { sweep } from '../../src/collector/sweep.js';
 import { loadConfig } from '../../src/config/config.js';
 import { pausePoints } from '../../src/database/pause-points.js';
@@ -36,6 +37,7 @@ export interface Place {
   readonly root: string;
   /** For a process beside it. */
   readonly configFile: string;
+  readonly databaseUrl: string;
   readonly store: BlobStore;
   readonly collection: Collection;
   /** One statement, its rows. */
@@ -44,6 +46,7 @@ export interface Place {
   collect(more?: Partial<Collection>): Promise<void>;
   /** Only what is in the trash. */
   emptyTrash(more?: Partial<Collection>): Promise<void>;
+  prune(more?: Partial<Collection>): Promise<void>;
   sweep(): Promise<string[]>;
   /** Everything the database remembers is so much older. */
   age(interval: string): Promise<void>;
@@ -141,11 +144,13 @@ export async function openPlace(t: Test, { gc, ...settings }: Settings = {}): Pr
     client,
     root,
     configFile: file,
+    databaseUrl: url,
     store,
     collection,
     sql,
     collect: (more = {}) => byHand.run(true, () => collect({ ...collection, ...more })),
     emptyTrash: (more = {}) => byHand.run(true, () => emptyTrash({ ...collection, ...more })),
+    prune: (more = {}) => byHand.run(true, () => prune({ ...collection, ...more })),
     async sweep() {
       const named: string[] = [];
       await sweep(collection, (uuid) => named.push(uuid));
@@ -172,6 +177,7 @@ const times = {
   repository_blobs: ['due_at'],
   manifests: ['due_at', 'pushed_at', 'pulled_at'],
   tag_history: ['at'],
+  tombstones: ['at'],
   gc_links: ['due'],
   gc_manifests: ['due'],
   gc_blobs: ['due'],

@@ -7,6 +7,7 @@ const times: Readonly<Record<string, readonly string[]>> = {
   repository_blobs: ['due_at'],
   manifests: ['due_at', 'pushed_at', 'pulled_at'],
   tag_history: ['at'],
+  tombstones: ['at'],
   deleted_manifests: ['deleted_at', 'keep_until'],
   gc_links: ['due'],
   gc_manifests: ['due'],
