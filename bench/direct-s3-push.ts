@@ -7,7 +7,7 @@
  */
 import { randomFillSync } from 'node:crypto';
 import { CompleteMultipartUploadCommand, CreateMultipartUploadCommand, UploadPartCommand, type CompletedPart } from '@aws-sdk/client-s3';
-import { openClient, openPartsClient, type S3Settings } from '../src/storage/s3-client.js';
+import { openPartsClient, openRequestsClient, usualLimits, type S3Settings } from '../src/storage/s3-client.js';
 import { mostPartsInFlight } from '../src/upload/upload-writer.js';
 import { loadHasher } from '../src/worker/hash.js';
 
@@ -21,8 +21,9 @@ const { settings, key: Key, bytes } = JSON.parse(process.argv[2] ?? '') as Direc
 const Bucket = settings.bucket;
 const block = randomFillSync(new Uint8Array(64 << 20));
 const { initial, update, digest } = await loadHasher();
-const client = openClient(settings, 0);
-const parts = openPartsClient(settings, 0, { httpAgent: { keepAlive: true, maxSockets: mostPartsInFlight } });
+const limits = { ...usualLimits, retryForMs: 0, retryPartsForMs: 0 };
+const client = openRequestsClient(settings, limits);
+const parts = openPartsClient(settings, limits, { httpAgent: { keepAlive: true, maxSockets: mostPartsInFlight } });
 
 const start = performance.now();
 const startCpu = process.cpuUsage();

@@ -16,10 +16,14 @@ import { openWorkerPool, type WorkerPool, type WorkerPoolOptions } from './worke
 const partsPerWorker = 16;
 /** Without a byte moved for this long a part is sent again. */
 const partIdleMs = 20_000;
+const partConnectMs = 5_000;
 
 export function openWorkers(config: Config, clock: HashClock, onHashed?: WorkerPoolOptions['onHashed']): WorkerPool {
   const { storage, workers } = config;
-  const sending = storage.kind === 's3' ? { ca: trustedByS3(config), mostSockets: partsPerWorker, idleMs: partIdleMs } : undefined;
+  const sending =
+    storage.kind === 's3'
+      ? { ca: trustedByS3(config), mostSockets: partsPerWorker, connectMs: partConnectMs, idleMs: partIdleMs }
+      : undefined;
   return openWorkerPool({ threads: workers.threads, hash: workers.hash, clock, onHashed, sending });
 }
 

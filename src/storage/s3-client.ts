@@ -3,6 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import { S3Client, type S3ClientConfig, type ServerSideEncryption } from '@aws-sdk/client-s3';
+import { takingTurns } from './s3-turns.js';
 import { retrying } from './s3-retry.js';
 
 export interface S3Settings {
@@ -29,34 +30,80 @@ export interface S3Settings {
 /** How a request reaches the network. */
 type Transport = S3ClientConfig['requestHandler'] & object;
 
-/** Time to connect, to the head of an answer, and between two reads or writes. Clients give up after some 30 s; a healthy server needs a fraction of this. */
-const timeouts = { connectMs: 5_000, answerMs: 15_000, idleMs: 20_000 } as const;
-/** Requests of the main thread; more of them wait for a socket. Streams of blobs hold one each. */
-const mostSockets = 256;
+export interface S3Limits {
+  /** Within this time a request begins its last attempt. Entries count on it: their objects are begun within a minute of the intent. */
+  readonly retryForMs: number;
+  /** The same for parts, whose every attempt may take as long as a server is silent. */
+  readonly retryPartsForMs: number;
+  readonly connectMs: number;
+  /** To the head of an answer. Clients give up after some 30 s; a healthy server needs a fraction of this. */
+  readonly answerMs: number;
+  /** Between two reads or writes. */
+  readonly idleMs: number;
+  /** Requests that are under way at once; the others wait their turn. Streams of blobs and parts do not count. */
+  readonly mostRequests: number;
+}
 
-/** For all but parts. Attempts begin for `retryForMs`. */
-export function openClient(settings: S3Settings, retryForMs: number): S3Client {
-  const agent = { maxSockets: mostSockets, keepAlive: true };
-  const client = new S3Client({
+export const usualLimits: S3Limits = {
+  retryForMs: 20_000,
+  retryPartsForMs: 120_000,
+  connectMs: 5_000,
+  answerMs: 15_000,
+  idleMs: 20_000,
+  mostRequests: 256,
+};
+
+/** A slower server is taken for one that is gone. */
+const slowestBytesPerMs = 64;
+/** 10,000 parts take a server its time, in which it may say nothing; AWS says "several minutes". */
+const completeWithinMs = 5 * 60_000;
+
+/** How long a request whose body has so many bytes may take to the head of its answer. */
+export function answerWithinMs(limits: S3Limits, bytes: number): number {
+  return limits.answerMs + Math.ceil(bytes / slowestBytesPerMs);
+}
+
+/** For all that is neither a stream of a blob, nor a part, nor the completing of parts. */
+export function openRequestsClient(settings: S3Settings, limits: S3Limits): S3Client {
+  const client = openClient(settings, limits, limits);
+  takingTurns(client, limits.mostRequests, limits.retryForMs);
+  if (settings.deleteObjectsChecksum === 'md5') useContentMd5(client);
+  return client;
+}
+
+/** For streams of blobs, each of which holds a connection for as long as its client takes: as many as there are clients (`server.max_connections`). */
+export function openStreamsClient(settings: S3Settings, limits: S3Limits): S3Client {
+  return openClient(settings, limits, limits);
+}
+
+export function openCompletionsClient(settings: S3Settings, limits: S3Limits): S3Client {
+  return openClient(settings, limits, { answerMs: completeWithinMs, idleMs: 0 });
+}
+
+function openClient(
+  settings: S3Settings,
+  { retryForMs, connectMs }: S3Limits,
+  { answerMs, idleMs }: { readonly answerMs: number; readonly idleMs: number },
+): S3Client {
+  const agent = { maxSockets: Infinity, keepAlive: true };
+  return new S3Client({
     ...clientConfig(settings, settings.endpoint, retryForMs),
     requestHandler: {
-      connectionTimeout: timeouts.connectMs,
-      requestTimeout: timeouts.answerMs,
+      connectionTimeout: connectMs,
+      requestTimeout: answerMs,
       throwOnRequestTimeout: true,
-      socketTimeout: timeouts.idleMs,
+      socketTimeout: idleMs,
       // A warning on standard error, that nobody could act on.
       socketAcquisitionWarningTimeout: 24 * 3_600_000,
       httpAgent: agent,
       httpsAgent: settings.ca === undefined ? agent : { ...agent, ca: [...settings.ca] },
     },
   });
-  if (settings.deleteObjectsChecksum === 'md5') useContentMd5(client);
-  return client;
 }
 
 /** For parts, whose bytes are with `transport`. They are not hashed a second time to be signed: 23 instead of 12 ms of CPU per 8 MiB over plain http. */
-export function openPartsClient(settings: S3Settings, retryForMs: number, transport: Transport): S3Client {
-  const client = new S3Client({ ...clientConfig(settings, settings.endpoint, retryForMs), requestHandler: transport });
+export function openPartsClient(settings: S3Settings, { retryPartsForMs }: S3Limits, transport: Transport): S3Client {
+  const client = new S3Client({ ...clientConfig(settings, settings.endpoint, retryPartsForMs), requestHandler: transport });
   client.middlewareStack.add(
     (next) => (args) => {
       (args.request as { headers: Record<string, string> }).headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';

@@ -26,7 +26,17 @@ import {
   type PartRule,
 } from './blob-store.js';
 import { partTransport, type SendPart } from './part-transport.js';
-import { openClient, openPartsClient, openPresigner, type S3Settings } from './s3-client.js';
+import {
+  answerWithinMs,
+  openCompletionsClient,
+  openPartsClient,
+  openPresigner,
+  openRequestsClient,
+  openStreamsClient,
+  usualLimits,
+  type S3Limits,
+  type S3Settings,
+} from './s3-client.js';
 import { asStoreFailure, isAbsent, nameOf, startFailure } from './s3-failures.js';
 import { partRule } from './s3-parts.js';
 import { openS3Source } from './s3-source.js';
@@ -38,8 +48,6 @@ export interface S3Workers {
   readonly sendPart: SendPart;
 }
 
-/** Within this time a request begins its last attempt. Entries count on it: their objects are begun within a minute of the intent. */
-const retryForMs = 20_000;
 const retryAtStartForMs = 2_000;
 /** Data outlive every address that was given out: they are deleted hours after the last link. */
 const presignedForSeconds = 15 * 60;
@@ -51,8 +59,8 @@ const mostReadings = 3;
 const hashStretchBytes = 4 * 1024 * 1024;
 
 /** A bucket, or what begins with a prefix in one. Throws an Error of one line that names the setting when it cannot be used. */
-export async function openS3Store(settings: S3Settings, workers: S3Workers): Promise<BlobStore> {
-  const trial = new S3Store(settings, workers, retryAtStartForMs);
+export async function openS3Store(settings: S3Settings, workers: S3Workers, limits = usualLimits): Promise<BlobStore> {
+  const trial = new S3Store(settings, workers, { ...limits, retryForMs: retryAtStartForMs, retryPartsForMs: retryAtStartForMs });
   try {
     await checkStore(trial);
   } catch (error) {
@@ -60,7 +68,7 @@ export async function openS3Store(settings: S3Settings, workers: S3Workers): Pro
   } finally {
     trial.close();
   }
-  return new S3Store(settings, workers, retryForMs);
+  return new S3Store(settings, workers, limits);
 }
 
 class S3Store implements BlobStore {
@@ -69,20 +77,26 @@ class S3Store implements BlobStore {
   readonly parts: PartRule;
   private readonly settings: S3Settings;
   private readonly workers: S3Workers;
+  private readonly limits: S3Limits;
   private readonly client: S3Client;
+  private readonly streamsClient: S3Client;
   private readonly partsClient: S3Client;
+  private readonly completionsClient: S3Client;
   private readonly presigner: S3Client | undefined;
   /** How new objects are encrypted. */
   private readonly encryption: object;
 
-  constructor(settings: S3Settings, workers: S3Workers, retryMs: number) {
+  constructor(settings: S3Settings, workers: S3Workers, limits: S3Limits) {
     const { bucket, prefix, endpoint, sse } = settings;
     this.location = `${endpoint === undefined ? '' : `${endpoint} `}${bucket}/${prefix}`;
     this.parts = partRule(settings);
     this.settings = settings;
     this.workers = workers;
-    this.client = openClient(settings, retryMs);
-    this.partsClient = openPartsClient(settings, retryMs, partTransport(workers.sendPart));
+    this.limits = limits;
+    this.client = openRequestsClient(settings, limits);
+    this.streamsClient = openStreamsClient(settings, limits);
+    this.partsClient = openPartsClient(settings, limits, partTransport(workers.sendPart));
+    this.completionsClient = openCompletionsClient(settings, limits);
     this.presigner = settings.redirect ? openPresigner(settings) : undefined;
     this.encryption =
       sse === undefined
@@ -92,7 +106,8 @@ class S3Store implements BlobStore {
 
   async put(key: string, bytes: Uint8Array): Promise<void> {
     const command = new PutObjectCommand({ ...this.at(key), Body: bytes, ContentLength: bytes.byteLength, ...this.encryption });
-    await failing('PutObject', this.client.send(command));
+    const requestTimeout = answerWithinMs(this.limits, bytes.byteLength);
+    await failing('PutObject', this.client.send(command, { requestTimeout }));
   }
 
   async get(key: string): Promise<Uint8Array | undefined> {
@@ -205,9 +220,11 @@ class S3Store implements BlobStore {
   }
 
   write(key: string, begun: string): Promise<DataWriter> {
-    const { client, partsClient, workers } = this;
+    const { completionsClient, partsClient, workers } = this;
     const size = () => this.size(key);
-    return Promise.resolve(new S3Writer({ client, partsClient, hash: workers.hashBuffer, ...this.at(key), UploadId: begun, size }));
+    return Promise.resolve(
+      new S3Writer({ completionsClient, partsClient, hash: workers.hashBuffer, ...this.at(key), UploadId: begun, size }),
+    );
   }
 
   async abort(key: string, begun: string): Promise<void> {
@@ -219,7 +236,8 @@ class S3Store implements BlobStore {
   }
 
   close(): void {
-    for (const client of [this.client, this.partsClient, this.presigner]) client?.destroy();
+    const { client, streamsClient, partsClient, completionsClient, presigner } = this;
+    for (const one of [client, streamsClient, partsClient, completionsClient, presigner]) one?.destroy();
   }
 
   private at(key: string): { readonly Bucket: string; readonly Key: string } {
@@ -274,7 +292,7 @@ class S3Store implements BlobStore {
 
   private async getRange(key: string, start: number, end: number): Promise<Readable> {
     const command = new GetObjectCommand({ ...this.at(key), Range: `bytes=${start}-${end - 1}` });
-    const { Body, ContentLength } = await failing('GetObject', this.client.send(command));
+    const { Body, ContentLength } = await failing('GetObject', this.streamsClient.send(command));
     const stream = Body as unknown as Readable;
     if (ContentLength === end - start) return stream;
     stream.destroy();

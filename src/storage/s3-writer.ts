@@ -7,7 +7,7 @@ import type { PartInHand } from './part-transport.js';
 import { asStoreFailure, isPassing, nameOf } from './s3-failures.js';
 
 export interface S3Upload {
-  readonly client: S3Client;
+  readonly completionsClient: S3Client;
   readonly partsClient: S3Client;
   readonly hash: HashBuffer;
   readonly Bucket: string;
@@ -47,12 +47,12 @@ export class S3Writer implements DataWriter {
   async finish(size: number, parts: readonly Part[]): Promise<void> {
     const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
     if (bytes !== size) throw new Error(`the parts have ${bytes} bytes instead of ${size}`);
-    const { client, Bucket, Key, UploadId } = this.upload;
+    const { completionsClient, Bucket, Key, UploadId } = this.upload;
     const Parts = parts.map(({ number, etag }) => ({ PartNumber: number, ETag: etag }));
     let failure: unknown;
     try {
       const command = new CompleteMultipartUploadCommand({ Bucket, Key, UploadId, MultipartUpload: { Parts } });
-      await client.send(command, { requestTimeout: completeWithinMs });
+      await completionsClient.send(command);
     } catch (error) {
       // It may have been done all the same: the answer got lost, or another attempt, ours or that of the node before us, came first.
       if (nameOf(error) !== 'NoSuchUpload' && !isPassing(error)) throw asStoreFailure(error, 'CompleteMultipartUpload');
@@ -81,6 +81,3 @@ export class S3Writer implements DataWriter {
     }
   }
 }
-
-/** 10,000 parts take a server its time; AWS says "several minutes". */
-const completeWithinMs = 5 * 60_000;

@@ -9,6 +9,7 @@ export interface SendSettings {
   readonly ca?: readonly string[] | undefined;
   /** Sockets of one worker; further requests wait for one. */
   readonly mostSockets: number;
+  readonly connectMs: number;
   /** Without a byte in either direction for this long, the request has failed. */
   readonly idleMs: number;
 }
@@ -35,7 +36,7 @@ const mostAnswerBytes = 1024 * 1024;
  * Sends signed requests whose body is a buffer. The request that is answered before all of it was sent is cut, so that nothing reads the buffer any more when it is
  * given back.
  */
-export function openSender({ ca, mostSockets, idleMs }: SendSettings): (task: SendTask) => Promise<Sent> {
+export function openSender({ ca, mostSockets, connectMs, idleMs }: SendSettings): (task: SendTask) => Promise<Sent> {
   const options = { keepAlive: true, maxSockets: mostSockets };
   const http = new HttpAgent(options);
   const https = new HttpsAgent(ca === undefined ? options : { ...options, ca: [...ca] });
@@ -46,7 +47,7 @@ export function openSender({ ca, mostSockets, idleMs }: SendSettings): (task: Se
     let request: ClientRequest | undefined;
     try {
       request = open(url, task);
-      const response = await exchange(request, Buffer.from(buffer, 0, length), idleMs);
+      const response = await exchange(request, Buffer.from(buffer, 0, length), connectMs, idleMs);
       const body = await read(response);
       return { buffer, status: response.statusCode ?? 0, headers: singleHeaders(response), body };
     } catch (error) {
@@ -58,12 +59,19 @@ export function openSender({ ca, mostSockets, idleMs }: SendSettings): (task: Se
   };
 }
 
-function exchange(request: ClientRequest, body: Buffer, idleMs: number): Promise<IncomingMessage> {
+function exchange(request: ClientRequest, body: Buffer, connectMs: number, idleMs: number): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     request.once('response', resolve);
     request.on('error', reject);
-    request.setTimeout(idleMs, () => {
-      request.destroy(Object.assign(new Error(`the object store moved no byte for ${idleMs} ms`), { code: 'ETIMEDOUT' }));
+    const late = (text: string): void => {
+      request.destroy(Object.assign(new Error(text), { code: 'ETIMEDOUT' }));
+    };
+    // It begins when there is a connection, for which the kernel alone would wait two minutes.
+    request.setTimeout(idleMs, () => late(`the object store moved no byte for ${idleMs} ms`));
+    request.once('socket', (socket) => {
+      if (!socket.connecting) return;
+      const timer = setTimeout(() => late(`the object store did not take a connection within ${connectMs} ms`), connectMs);
+      for (const event of ['connect', 'close']) socket.once(event, () => clearTimeout(timer));
     });
     request.end(body);
   });

@@ -82,4 +82,4 @@ export function openWorkerPool({ threads, hash, clock, onHashed, sending }: Work
   };
 }
 
-const noSending: SendSettings = { mostSockets: 1, idleMs: 1_000 };
+const noSending: SendSettings = { mostSockets: 1, connectMs: 1_000, idleMs: 1_000 };

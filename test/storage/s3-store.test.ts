@@ -4,40 +4,22 @@
 import { ListMultipartUploadsCommand } from '@aws-sdk/client-s3';
 import t, { type Test } from 'tap';
 import { RegistryError } from '../../src/oci/errors.js';
-import { UndeletedObjects, type BlobStore, type DataWriter, type Part } from '../../src/storage/blob-store.js';
+import { UndeletedObjects, type BlobStore, type Part } from '../../src/storage/blob-store.js';
 import { openS3Store } from '../../src/storage/s3-store.js';
-import type { S3Settings } from '../../src/storage/s3-client.js';
 import { HashClock } from '../../src/worker/hash-clock.js';
 import { loadHasher } from '../../src/worker/hash.js';
 import { openWorkerPool } from '../../src/worker/worker-pool.js';
 import { errorXml, startS3Proxy, type Fault, type S3Proxy, type SeenRequest } from '../support/s3-proxy.js';
 import { s3Server, stopS3Servers, type S3Server, type S3ServerKind } from '../support/s3-server.js';
-import { arrayBufferOf, noise, read } from './objects.js';
+import { noise, read } from './objects.js';
+import { append, newPart, settingsFor, writeWhole } from './s3-stage.js';
 import { contract, dataObjects } from './store-contract.js';
 
 const MiB = 1024 * 1024;
 const hasher = await loadHasher('auto');
-const workers = openWorkerPool({ threads: 2, hash: 'auto', clock: new HashClock(), sending: { mostSockets: 8, idleMs: 3_000 } });
+const sending = { mostSockets: 8, connectMs: 3_000, idleMs: 3_000 };
+const workers = openWorkerPool({ threads: 2, hash: 'auto', clock: new HashClock(), sending });
 t.teardown(() => workers.close());
-
-async function settingsFor(server: S3Server, more: Partial<S3Settings> = {}): Promise<S3Settings> {
-  return {
-    bucket: await server.bucket(),
-    region: undefined,
-    endpoint: server.endpoint,
-    publicEndpoint: undefined,
-    prefix: 'some/where/',
-    forcePathStyle: true,
-    credentials: { accessKeyId: server.accessKeyId, secretAccessKey: server.secretAccessKey, sessionToken: undefined },
-    ca: undefined,
-    sse: undefined,
-    redirect: false,
-    partSizeBytes: 8 * MiB,
-    equalParts: false,
-    deleteObjectsChecksum: 'crc32',
-    ...more,
-  };
-}
 
 function withServer(kind: S3ServerKind, title: string, test: (t: Test, server: S3Server) => Promise<void>): void {
   void t.test(title, async (t) => {
@@ -263,24 +245,6 @@ async function sent(t: Test, server: S3Server, store: BlobStore, proxy: S3Proxy)
     ['aws:kms', 'some-key'],
     'encryption is asked for',
   );
-}
-
-function newPart(number: number, bytes: Buffer) {
-  const buffer = arrayBufferOf(bytes, bytes.length);
-  return { number, offset: 0, algorithm: 'sha256', state: hasher.initial('sha256'), buffer, length: bytes.length } as const;
-}
-
-async function append(writer: DataWriter, bytes: Buffer): Promise<Part> {
-  const stored = await writer.append(newPart(1, bytes)).stored;
-  if (stored.failure !== undefined) throw stored.failure;
-  return stored.part;
-}
-
-async function writeWhole(store: BlobStore, key: string, bytes: Buffer): Promise<void> {
-  const begun = await store.begin(key);
-  const writer = await store.write(key, begun, 0);
-  await writer.finish(bytes.length, [await append(writer, bytes)]);
-  await writer.close();
 }
 
 t.teardown(stopS3Servers);
