@@ -3,7 +3,6 @@
 
 /** The ports of a node: the registry's, and that of its metrics where it has one of its own. */
 import type { Config } from './config/config.js';
-import { asRegistryError } from './database/failures.js';
 import { chooseEngine } from './http/engine/choose-engine.js';
 import type { Handler, HttpServer, Request, RequestObserver } from './http/contract.js';
 import type { Log } from './observe/log.js';
@@ -42,8 +41,7 @@ export async function listen(config: Config, log: Log, handler: Handler, observe
     tls: tlsFilesOf(config),
     observer,
     onError: (error, request) => {
-      const failure = asRegistryError(error);
-      if (!(failure instanceof RegistryError)) log.error({ err: error, ...aboutRequest(request) }, 'a reply failed');
+      if (!(error instanceof RegistryError) || error.status >= 500) log.error({ err: error, ...aboutRequest(request) }, 'a reply failed');
     },
   });
 }

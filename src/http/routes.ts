@@ -26,6 +26,7 @@ import type { Uploads } from '../upload/active-upload.js';
 import { BodyAborted, type Handler, type Headers, type Reply, type Request, type StreamBody } from './contract.js';
 import { corsHeaders, preflight, refuseCrossSite } from './cross-origin.js';
 import { isStream } from './engine/reply-body.js';
+import { faultReply } from './fault-reply.js';
 import { getBase, getLivez, getReadyz, type Health } from './health.js';
 import { parsePath, type Resource } from './path.js';
 
@@ -216,9 +217,7 @@ function errorReply(registry: Registry, request: Request, error: unknown): Reply
     // That the database, an issuer or the directory of users is away is told once, not by each request that needed it.
     const isTold = [DatabaseAway, IssuerAway, DirectoryAway].some((kind) => error.cause instanceof kind);
     if (error.status >= 500 && !isTold) registry.onFailure(error, request);
-    // With it an operator finds the line in the log that has the cause.
-    const detail = error.detail ?? (error.status >= 500 ? { requestId: request.id } : undefined);
-    return { status: error.status, headers: { ...json, ...error.headers }, body: errorBody(error.code, error.message, detail) };
+    return faultReply(error, request.id);
   }
   // Nobody is there to read it, but the engine is owed an answer.
   if (error instanceof BodyAborted)

@@ -4,6 +4,7 @@
 /** One request on node:http, from its headers to the last byte of its reply. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { TLSSocket } from 'node:tls';
+import { RegistryError } from '../../oci/errors.js';
 import type { ByteSource } from '../../storage/blob-store.js';
 import { BodyReader, noBody, type Flow } from './body-reader.js';
 import {
@@ -16,6 +17,7 @@ import {
   type ServerOptions,
   type StreamBody,
 } from '../contract.js';
+import { faultReply } from '../fault-reply.js';
 import type { Resource } from '../path.js';
 import { discardToKeepBytes, errorReply, internalError, isDeparture, lingerBytes, lingerMs } from './refusals.js';
 import { plainAddress } from './remote-address.js';
@@ -209,7 +211,7 @@ export class NodeExchange implements FinishedRequest, Swept {
   /** What a handler threw, told and turned into a reply; a client that went away is no fault. */
   #fault(error: unknown): Reply {
     if (!(this.#gone && isDeparture(error))) this.#shared.options.onError(error, this);
-    return internalError;
+    return error instanceof RegistryError ? faultReply(error, this.id) : internalError;
   }
 
   #answer(reply: Reply): void {

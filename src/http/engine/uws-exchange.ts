@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** One request on uWebSockets.js, from its headers to the last byte of its reply. Nothing touches the response after that or after an abort. */
+import { RegistryError } from '../../oci/errors.js';
 import type { ByteSource } from '../../storage/blob-store.js';
 import { BodyReader, noBody } from './body-reader.js';
 import {
@@ -14,6 +15,7 @@ import {
   type ServerOptions,
   type StreamBody,
 } from '../contract.js';
+import { faultReply } from '../fault-reply.js';
 import type { Resource } from '../path.js';
 import { discardToKeepBytes, errorReply, internalError, isDeparture, lingerBytes, lingerMs } from './refusals.js';
 import { plainAddress } from './remote-address.js';
@@ -202,7 +204,7 @@ export class UwsExchange implements FinishedRequest, Swept {
   /** What a handler threw, told and turned into a reply; a client that went away is no fault. */
   #fault(error: unknown): Reply {
     if (!(this.#gone && isDeparture(error))) this.#shared.options.onError(error, this);
-    return internalError;
+    return error instanceof RegistryError ? faultReply(error, this.id) : internalError;
   }
 
   #answer(reply: Reply, corked: boolean): void {
