@@ -102,7 +102,7 @@ static int write_synced(Put *put) {
 
 /* An empty file is whole from its first moment. */
 static int make_empty(Put *put) {
-  const int fd = open(put->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  const int fd = open(put->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) return fail(put, "open");
   close(fd);
   return 0;

@@ -43,6 +43,8 @@ async function smallObjects(t: Test, store: BlobStore): Promise<void> {
     await store.put(key, bytes);
     t.ok(Buffer.from((await store.get(key)) ?? 'none').equals(bytes), 'the same again');
   }
+  await store.put('small/a/1', Buffer.alloc(0));
+  t.equal(await store.size('small/a/1'), 0, 'what is put without bytes has none');
   t.equal(await store.get('small/a/1/x'), undefined, 'nor is what lies below one');
 }
 
