@@ -9,6 +9,10 @@ const openFile = promisify(open);
 
 /** Measured best on loopback: 1 MiB; with 64 KiB the calls cost more than the bytes, with 4 MiB they fall out of the cache before they are sent. */
 const bufferBytes = 1024 * 1024;
+/** Of streams that begin while there are many: each has two buffers, and may be kept for as long as its client likes. */
+const bufferBytesOfMany = 64 * 1024;
+const many = 64;
+let openSources = 0;
 /** Buffers of streams that have ended, for the next ones. */
 const spareBuffers: Buffer[] = [];
 const mostSpareBuffers = 16;
@@ -27,6 +31,7 @@ class FileSource implements ByteSource {
   private turn = 0;
   private ahead: Promise<Uint8Array> | undefined;
   private closed = false;
+  private readonly bufferBytes = ++openSources > many ? bufferBytesOfMany : bufferBytes;
 
   constructor(file: number, path: string, start: number, end: number) {
     this.file = file;
@@ -48,6 +53,7 @@ class FileSource implements ByteSource {
   close(): void {
     if (this.closed) return;
     this.closed = true;
+    openSources--;
     const release = (): void => {
       close(this.file, () => undefined);
       for (const buffer of this.buffers)
@@ -59,7 +65,7 @@ class FileSource implements ByteSource {
   }
 
   private read(): Promise<Uint8Array> {
-    const length = Math.min(bufferBytes, this.end - this.position);
+    const length = Math.min(this.bufferBytes, this.end - this.position);
     const buffer = (this.buffers[this.turn] ??= this.takeBuffer(length));
     this.turn = 1 - this.turn;
     const position = this.position;
@@ -79,7 +85,8 @@ class FileSource implements ByteSource {
 
   private takeBuffer(length: number): Buffer {
     // A small object does not take a large buffer.
-    if (this.end - this.position <= length && length < bufferBytes) return Buffer.allocUnsafeSlow(length);
+    if (this.bufferBytes < bufferBytes || (this.end - this.position <= length && length < bufferBytes))
+      return Buffer.allocUnsafeSlow(length);
     return spareBuffers.pop() ?? Buffer.allocUnsafeSlow(bufferBytes);
   }
 }

@@ -6,11 +6,12 @@ import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import path from 'node:path';
 import t from 'tap';
+import type { BlobStore } from '../../src/storage/blob-store.js';
 import { openFilesystemStore } from '../../src/storage/filesystem-store.js';
 import { HashClock } from '../../src/worker/hash-clock.js';
 import { openWorkerPool } from '../../src/worker/worker-pool.js';
 import { temporaryDirectory } from '../support/registry.js';
-import { noise } from './objects.js';
+import { noise, read } from './objects.js';
 
 const workers = openWorkerPool({ threads: 1, hash: 'auto', clock: new HashClock() });
 t.teardown(() => workers.close());
@@ -45,9 +46,12 @@ function holdRead(passing: number): { land(): Promise<void> } {
   return held;
 }
 
+async function newStore(): Promise<BlobStore> {
+  return openFilesystemStore(path.join(await temporaryDirectory('source-'), 'store'), { workers, keepFreeBytes: 0 });
+}
+
 void t.test('a read that comes after its client has gone', async (t) => {
-  const root = path.join(await temporaryDirectory('source-'), 'store');
-  const store = await openFilesystemStore(root, { workers, keepFreeBytes: 0 });
+  const store = await newStore();
   const size = 2 * 1024 * 1024;
   const [one, other] = [noise(size), noise(size)];
   await store.put('one', one);
@@ -65,4 +69,24 @@ void t.test('a read that comes after its client has gone', async (t) => {
     staying.close();
     await pending;
   }
+});
+
+void t.test('many streams at once', async (t) => {
+  const store = await newStore();
+  const bytes = noise(2 * 1024 * 1024 + 1);
+  await store.put('one', bytes);
+  const open = () => store.open('one', 0, bytes.length);
+  const streams = [];
+  const sizes = [];
+  for (let count = 0; count < 100; count++) {
+    const stream = await open();
+    streams.push(stream);
+    sizes.push((await stream.next())?.byteLength);
+  }
+  t.strictSame([...new Set(sizes)], [1024 * 1024, 64 * 1024], 'the later ones have small buffers');
+  t.ok((await read(store, 'one', 0, bytes.length)).equals(bytes), 'and all of the bytes');
+  for (const stream of streams) for (let twice = 0; twice < 2; twice++) stream.close();
+  const last = await open();
+  t.equal((await last.next())?.byteLength, 1024 * 1024, 'when they have ended there are large ones again');
+  last.close();
 });
