@@ -410,7 +410,7 @@ void t.test('without Postgres', { buffered: true }, async (t) => {
   await until('degraded', async () => jsonOf<{ status: string }>(await client.send('GET', '/readyz')).status === 'degraded');
   const { code, database, store, concerns } = await place.status();
   t.strictSame([code, database.state, store.state, store.damageMarks], [1, 'away', 'here', 1], 'the status says so');
-  t.match(concerns[0], /the database is away, so nothing can be pushed: /, 'and why');
+  t.match(concerns[0], /the database cannot be asked: the database cannot be reached /, 'and why');
   const pull = await client.send('GET', `/v2/some/image/blobs/${digestOf(layer)}`);
   t.strictSame([pull.status, errorCode(pull)], [404, 'BLOB_UNKNOWN'], 'damaged data are not served');
   t.match(pull.body.toString(), /damaged/);
