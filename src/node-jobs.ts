@@ -23,6 +23,7 @@ import type { Journal } from './journal/write-entries.js';
 import type { PullTimes } from './manifest/pull-times.js';
 import type { Log } from './observe/log.js';
 import { foldAll, forgetUnlimited } from './quota/fold-sizes.js';
+import { unlimited } from './quota/quotas.js';
 import { forgetDeletedManifests } from './undo/undo-queries.js';
 import { backgroundScrub, type BackgroundOptions } from './scrub/background.js';
 import { expireSessions } from './upload/session-queries.js';
@@ -113,8 +114,13 @@ export function startJobs({
     else counters.hindrance = undefined;
   });
   startWhile(leads, 'forget deleted manifests', config.gc.interval, () => forgetDeletedManifests(journal.writes, mostForgotten));
-  if (journal.quotas !== undefined) startWhile(leads, 'fold sizes', 5_000, () => foldAll(journal.writes));
-  startWhile(leads, 'forget sizes', 600_000, () => forgetUnlimited(journal.writes, config.quota));
+  startWhile(
+    () => leads() && journal.quotas !== undefined,
+    'fold sizes',
+    5_000,
+    () => foldAll(journal.writes),
+  );
+  startWhile(leads, 'forget sizes', 600_000, () => forgetUnlimited(journal.writes, journal.quotas?.settings ?? unlimited));
   startWhile(leads, 'prune', config.gc.interval, () => pruneWhenDue(collection));
   startWhile(leads, 'sweep', 3_600_000, () =>
     sweep(collection, (uuid, link) => log.warn({ uuid, link }, 'the store has a link to data that the database does not know')),

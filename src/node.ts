@@ -144,14 +144,17 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       },
     };
     const refused = metrics.counter('registry_quota_refused_total', 'Pushes that a quota had no room for.', []).with();
-    const quotas = openQuotas(config.quota, { onRefused: () => refused.add(), now: () => performance.now() });
+    const quotasOf = ({ quota }: Config) => openQuotas(quota, { onRefused: () => refused.add(), now: () => performance.now() });
+    let quotas = quotasOf(config);
     const journal: Journal = {
       writes: availability.guardWrites(database.writes),
       store,
       node,
       active: new Set(),
       history: continuity,
-      quotas,
+      get quotas() {
+        return quotas;
+      },
     };
     const onExpiryError = (error: unknown): void => log.error({ err: error }, 'a pending write could not be ended');
     const enter = onceSuccessful(async () => {
@@ -305,6 +308,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     const onChange = (now: Config, before: Config): void => {
       // What was counted goes on where nothing of it has changed.
       if (!isDeepStrictEqual(now.limits, before.limits)) limits = openLimits(now.limits, addressOf, limitCounters);
+      if (!isDeepStrictEqual(now.quota, before.quota)) quotas = quotasOf(now);
       behindProxies = clientAddressBehind(now.server.trusted_proxies);
     };
     const reloader = openReloader(config, { log, server, access, open, onChange });

@@ -185,7 +185,11 @@ function openSources(config: Config, onChange: () => void, warn: AccessParts['wa
     const onError = (error: unknown): void =>
       warn(`${file} (access.htpasswd_file) is not as it should be, so its last good state goes on`, error);
     const taken = idsOfOthers(config.identity);
-    const htpasswd = watchFile(file, (text) => parseHtpasswd(text, taken), onChange, onError);
+    const onNew = (): void => {
+      onChange();
+      if (htpasswd.current.size === 0) warn(`${file} (access.htpasswd_file) has nobody in it any more`, undefined);
+    };
+    const htpasswd = watchFile(file, (text) => parseHtpasswd(text, taken), onNew, onError);
     closers.push(() => htpasswd.close());
     lists.push(() => htpasswd.current);
     sources.push(openLocalUsers('htpasswd', () => htpasswd.current, verify));

@@ -5,7 +5,7 @@ import { userInfo } from 'node:os';
 import type { ParseArgsConfig } from 'node:util';
 import type { Config } from '../config/config.js';
 
-/** A command of the program other than `serve`; each has a file of its own in this folder and a line in main.ts. */
+/** A command of the program other than `serve`; each has a file of its own in this folder and a line in command-line.ts. */
 export interface Command {
   /** Its lines in the program's help. */
   readonly usage: string;

@@ -3,6 +3,8 @@
 
 /** What the files that a configuration names hold, as far as it can be told without opening anything. */
 import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { parseHtpasswd } from '../access/password/local-users.js';
 import { readTlsFiles, TlsFault } from '../http/engine/tls-files.js';
 import { faultAt, type Config } from './config.js';
 
@@ -14,6 +16,15 @@ const settings = {
 
 /** What an operator should know of but can be lived with. Throws ConfigurationError for what cannot. */
 export async function checkFiles(config: Config, now: Date = new Date()): Promise<string[]> {
+  return [...aboutPasswords(config), ...(await aboutTls(config, now))];
+}
+
+function aboutPasswords({ access: { htpasswd_file: file } }: Config): string[] {
+  if (file === undefined || parseHtpasswd(readFileSync(file, 'utf8')).size > 0) return [];
+  return [`access.htpasswd_file: ${file}: nobody is in it`];
+}
+
+async function aboutTls(config: Config, now: Date): Promise<string[]> {
   const { tls } = config.server;
   if (tls === undefined) return [];
   const { server_certificate_bundle: certificateFile, server_private_key: keyFile, client_ca_bundle: clientCaFile } = tls;

@@ -2,10 +2,10 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** The settings of a directory of users (LDAP), and what a value must be. */
-import { X509Certificate } from 'node:crypto';
 import { z } from 'zod';
 import { repositoryActions, verbs } from '../access/actions.js';
 import { compileFilter } from '../access/ldap/search-filter.js';
+import { parseCertificates } from '../access/token/certificate-chain.js';
 import { isLoopback } from '../http/client-address.js';
 import { duration, flag, integer, parsedFile, secretFile } from './values.js';
 
@@ -48,7 +48,7 @@ export const ldap = z
     urls: listOf(url),
     start_tls: flag.default(false),
     allow_plaintext: flag.default(false),
-    ca_file: parsedFile(requireCertificates).optional(),
+    ca_file: parsedFile(parseCertificates).optional(),
     bind_dn: dn.optional(),
     bind_password: secret.optional(),
     bind_password_file: secretFile.pipe(secret).optional(),
@@ -100,10 +100,3 @@ export const ldap = z
     account: account === undefined ? undefined : { dn: account, password: password ?? fromFile ?? '' },
   }))
   .optional();
-
-/** Throws where it is no file of certificates. */
-function requireCertificates(pem: string): void {
-  const certificates = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
-  if (certificates.length === 0) throw new Error('there is no certificate in it');
-  certificates.map((certificate) => new X509Certificate(certificate));
-}

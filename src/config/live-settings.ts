@@ -12,6 +12,7 @@ const live: readonly string[] = [
   'oidc',
   'repository',
   'limits',
+  'quota',
   'server.tls',
   'server.trusted_proxies',
   'server.external_url',

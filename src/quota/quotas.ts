@@ -14,6 +14,8 @@ export interface QuotaSettings {
   readonly repositories: readonly { readonly match: string; readonly size: number }[];
 }
 
+export const unlimited: QuotaSettings = { default: Infinity, repositories: [] };
+
 export interface Quota {
   readonly limitBytes: number;
   /** What the database said a moment ago. */
@@ -22,6 +24,7 @@ export interface Quota {
 }
 
 export interface Quotas {
+  readonly settings: QuotaSettings;
   /** Undefined where a repository may hold anything. */
   of(repository: RepositoryName): Quota | undefined;
   /**
@@ -82,6 +85,7 @@ export function openQuotas(settings: QuotaSettings, { onRefused, now }: QuotaPar
     };
   };
   return {
+    settings,
     of,
     async requireRoom(queryer, repository, moreBytes = 1) {
       const quota = of(repository);

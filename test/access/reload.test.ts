@@ -2,12 +2,23 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Another configuration for a program that goes on: SIGHUP, and files that change by themselves. */
+import path from 'node:path';
 import t, { type Test } from 'tap';
 import { LiveAccess } from '../../src/access/live-access.js';
 import type { Access } from '../../src/access/open-access.js';
 import { startConfigured } from '../support/configured-node.js';
 import { HttpClient, jsonOf } from '../support/http-client.js';
-import { bytesOf, digestOf, engines, withDigest, type Engine, type Settings } from '../support/wire-suite.js';
+import {
+  bytesOf,
+  digestOf,
+  engines,
+  startWireNode,
+  stopWireNode,
+  until,
+  withDigest,
+  type Engine,
+  type Settings,
+} from '../support/wire-suite.js';
 import { Wire } from '../http/wire.js';
 import { basic, bearer, hashOf, settings } from './people.js';
 
@@ -110,4 +121,11 @@ void t.test('what a reload replaces is closed after its last request', async (t)
   live.replace(named('fourth'));
   await live.close();
   t.strictSame(closed, ['first', 'second', 'third', 'fourth'], 'all of them at the end');
+});
+
+void t.test('a SIGHUP that comes before most of the program is there', { buffered: true }, async (t) => {
+  const hook = path.resolve(import.meta.dirname, '../support/hang-up-early.mjs');
+  const node = await startWireNode('node', { log: { level: 'info' } }, { nodeArguments: ['--import', hook] });
+  t.teardown(() => stopWireNode(node));
+  await until('it is read again', () => node.log().includes('holds from now on'));
 });

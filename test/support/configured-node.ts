@@ -23,6 +23,9 @@ export interface ConfiguredNode {
   reloadText(text: string): Promise<'taken' | 'refused'>;
 }
 
+/** Of a machine that does much else. */
+const startLimitMs = 120_000;
+
 /** Stopped when the test ends, and then it must exit with 0. Ready is what its log says, as over TLS not everybody may ask. */
 export async function startConfigured(t: Test, engine: Engine, settings: Settings): Promise<ConfiguredNode> {
   const directory = await temporaryDirectory('configured-');
@@ -43,10 +46,11 @@ export async function startConfigured(t: Test, engine: Engine, settings: Setting
     await until('it has stopped', () => child.exitCode !== null);
     if (child.exitCode !== 0) throw new Error(`it exited with ${child.exitCode}\n${log}`);
   });
-  await until('it listens', () => {
+  const listens = (): boolean => {
     if (child.exitCode !== null) throw new Error(`it has ended\n${log}`);
     return log.includes('"msg":"listening on ');
-  });
+  };
+  await until('it listens', listens, startLimitMs);
   const reloadText = async (text: string): Promise<'taken' | 'refused'> => {
     await writeFile(configFile, text);
     const before = log.length;

@@ -8,7 +8,13 @@ import { X509Certificate, type KeyObject } from 'node:crypto';
 export function parseCertificates(pem: string): X509Certificate[] {
   const texts = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
   if (texts.length === 0) throw new Error('there is no certificate in it');
-  return texts.map((text) => new X509Certificate(text));
+  return texts.map((text, index) => {
+    try {
+      return new X509Certificate(text);
+    } catch (error) {
+      throw new Error(`the certificate ${index + 1} in it cannot be read`, { cause: error });
+    }
+  });
 }
 
 /** The key of the first certificate, if a trusted one is it, signed it, or signed what signed it: with one step at most nobody's path length has to be judged. */

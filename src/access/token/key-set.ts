@@ -7,12 +7,20 @@ import type { JWK } from 'jose';
 
 /** Keys of other kinds are left out, above all symmetric ones. Throws where none is left. */
 export function parseKeySet(text: string): JWK[] {
-  const set: unknown = JSON.parse(text);
+  const set = parseJson(text);
   const keys = typeof set === 'object' && set !== null && 'keys' in set ? set.keys : undefined;
   if (!Array.isArray(keys)) throw new Error('it is no JSON Web Key Set');
   const usable = keys.filter(isPublicKey);
   if (usable.length === 0) throw new Error('there is no public key for signatures in it');
   return usable;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error('it is no JSON', { cause: error });
+  }
 }
 
 function isPublicKey(key: unknown): key is JWK {

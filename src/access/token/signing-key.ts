@@ -20,9 +20,20 @@ export interface KeyRing {
 }
 
 /** Throws where it is no private key of the curve P-256. */
+export function parsePrivateKey(pem: string): KeyObject {
+  let key: KeyObject;
+  try {
+    key = createPrivateKey(pem);
+  } catch (error) {
+    throw new Error('a private key in it cannot be read', { cause: error });
+  }
+  if (key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') throw new Error('a key is not of the curve P-256');
+  return key;
+}
+
+/** Throws as `parsePrivateKey` does. */
 export async function readSigningKey(pem: string): Promise<SigningKey> {
-  const privateKey = createPrivateKey(pem);
-  if (privateKey.asymmetricKeyDetails?.namedCurve !== 'prime256v1') throw new Error('tokens are signed with an EC key of the curve P-256');
+  const privateKey = parsePrivateKey(pem);
   const publicKey = createPublicKey(privateKey);
   return { id: await calculateJwkThumbprint(await exportJWK(publicKey)), privateKey, publicKey };
 }

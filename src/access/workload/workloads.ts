@@ -36,7 +36,10 @@ export function openWorkloads(
 ): Workloads {
   const opened = issuers.map((settings) => {
     const onError = (error: unknown): void =>
-      warn(`the keys of ${settings.name} (oidc) cannot be had, so its new tokens cannot be checked when the old keys do not do`, error);
+      warn(
+        `the keys of ${settings.name} (oidc) cannot be had, so those that were known go on, and tokens of others cannot be checked`,
+        error,
+      );
     const keys = openKeys(settings, { onChange, onError }, shared, now);
     return { issuer: settings.issuer, check: checkOf(settings, keys, now), close: () => keys.close() };
   });
