@@ -6,6 +6,7 @@ import type { ClientAddress } from '../http/client-address.js';
 import type { Request } from '../http/contract.js';
 import { isDirectFromLoopback, requireDirectLoopback } from '../http/direct-loopback.js';
 import type { Resource } from '../http/path.js';
+import { findDigest } from '../oci/digest.js';
 import { RegistryError } from '../oci/errors.js';
 import { findRepositoryName } from '../oci/repository-name.js';
 import type { Action, RepositoryAction } from './actions.js';
@@ -232,8 +233,8 @@ function repositoryOf(resource: Resource): string | undefined {
 function mountOf(request: Request, resource: Resource): Subject | undefined {
   if (resource.kind !== 'uploads' || !request.query.includes('from=')) return undefined;
   const query = new URLSearchParams(request.query);
-  const [digest, namespace] = [query.get('mount'), findRepositoryName(query.get('from') ?? '')];
-  return digest === null || namespace === undefined ? undefined : { namespace, reference: digest, digest };
+  const [digest, namespace] = [findDigest(query.get('mount') ?? ''), findRepositoryName(query.get('from') ?? '')];
+  return digest === undefined || namespace === undefined ? undefined : { namespace, reference: digest, digest };
 }
 
 function scopesFor(action: Action, resource: Resource, mount: Subject | undefined): string | undefined {
