@@ -128,6 +128,7 @@ export function startJobs({
   const { enabled, cycle: cycleMs, bandwidth: bytesPerSecond } = config.scrub;
   const scrub = backgroundScrub({ ...scrubParts, journal, log, cycleMs, bytesPerSecond, mayGoOn: leads });
   startWhile(mayDelete, 'heal damaged blobs', 5_000, () => scrub.heal());
+  startWhile(mayDelete, 'look at damaged blobs', Math.min(60_000, cycleMs), () => scrub.lookAgain());
   if (enabled) startWhile(mayDelete, 'scrub', Math.min(60_000, cycleMs), () => scrub.run());
   const told = (level: 'info' | 'warn', line: string): void => log[level](line);
   startWhile(leads, 'catch up', 5_000, () => catchUpWhenDue({ journal, pool, mayGoOn: leads, signal: ended.signal, log: told }));

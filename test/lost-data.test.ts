@@ -35,7 +35,7 @@ async function startPlace(t: Test, engine: Engine, kind: 'filesystem' | 's3'): P
     server: { engine },
     database: { url },
     workers: { threads: 1 },
-    scrub: { enabled: false },
+    scrub: { enabled: false, cycle: '1s' }, // The data that a pull found lost are looked at as often.
     log: { level: 'warn' },
     ...(s3 === undefined ? {} : { storage: { s3: s3.settings } }),
   };
@@ -122,6 +122,15 @@ async function losesSome(t: Test, place: Place, isStreamed: boolean): Promise<vo
 
 const kept = bytesOf(70_000, 'kept');
 
+/** A store that loses data for longer than two looks take. */
+async function comesBack(t: Test, { client }: Place, lose: () => Promise<void>, bringBack: () => Promise<void>): Promise<void> {
+  await lose();
+  t.equal((await client.send('GET', blob(kept))).status, 404, 'lost for now');
+  await bringBack();
+  await until('it is there again', async () => (await client.send('HEAD', blob(kept))).status === 200);
+  t.ok((await client.send('GET', blob(kept))).body.equals(kept), 'without a push');
+}
+
 /** A pull that fails, of a blob that is there. */
 async function keeps(t: Test, place: Place, status: number, code: string, what: string): Promise<void> {
   const pull = await place.client.send('GET', blob(kept));
@@ -136,6 +145,13 @@ for (const engine of engines) {
     await pushBlob(place.client, 'one', kept);
     await until('all are healed', async () => (await damaged(place)).length === 0);
     const store = path.join(place.node.root, 'store');
+    const data = path.join(store, await dataOf(place, kept));
+    await comesBack(
+      t,
+      place,
+      () => rename(data, `${data}.away`),
+      () => rename(`${data}.away`, data),
+    );
     await rename(store, `${store}.away`);
     await mkdir(store);
     await keeps(t, place, 503, 'UNAVAILABLE', 'a directory that is not mounted');
@@ -165,7 +181,17 @@ for (const engine of engines) {
     t.equal(looks, 2, 'there were two');
     proxy.fault = ({ url }) => (url.includes(key) || url.includes('cluster/nodes/') ? absent : 'pass');
     await keeps(t, place, 503, 'UNAVAILABLE', 'a bucket that is another');
-    proxy.fault = () => 'pass';
+    const answer = (fault: typeof proxy.fault) => () => {
+      proxy.fault = fault;
+      return Promise.resolve();
+    };
+    await answer(() => 'pass')();
     t.ok((await place.client.send('GET', blob(kept))).body.equals(kept), 'served again');
+    await comesBack(
+      t,
+      place,
+      answer(({ url }) => (url.includes(key) ? absent : 'pass')),
+      answer(() => 'pass'),
+    );
   });
 }

@@ -45,7 +45,24 @@ export async function listUnchecked(queryer: Queryer, before: string, limit: num
   return rows.map(blobOf);
 }
 
-/** The same among the data of one repository, by digest. */
+/** Damaged data after `last`, by digest, that were not read since they were found, or not for a day. */
+export async function listDamagedUnread(queryer: Queryer, last: DataId | undefined, limit: number): Promise<CheckedBlob[]> {
+  const { rows } = await queryer.query<Row>({
+    name: 'list-damaged-unread',
+    text: `SELECT ${columns} FROM blobs b WHERE b.damaged AND (b.digest, b.uuid) > ($1, $2)
+           AND (b.checked_at IS NULL OR b.damaged_at IS NULL OR b.checked_at < b.damaged_at OR b.checked_at < clock_timestamp() - interval '1 day')
+           ORDER BY b.digest, b.uuid LIMIT $3`,
+    values: [
+      last === undefined ? Buffer.alloc(0) : digestToColumn(last.digest),
+      last?.uuid ?? '00000000-0000-0000-0000-000000000000',
+      limit,
+    ],
+    rowMode: 'array',
+  });
+  return rows.map(blobOf);
+}
+
+/** The same as `listUnchecked` among the data of one repository, by digest. */
 export async function listUncheckedOf(queryer: Queryer, repository: RepositoryName, before: string, limit: number): Promise<CheckedBlob[]> {
   const { rows } = await queryer.query<Row>({
     name: 'list-unchecked-of',

@@ -30,7 +30,7 @@ export async function checkBlobs(scrubbing: Scrubbing, list: (limit: number) => 
 
 const blobsPerWorker = 16;
 
-async function checkBlob(scrubbing: Scrubbing, blob: CheckedBlob): Promise<void> {
+export async function checkBlob(scrubbing: Scrubbing, blob: CheckedBlob): Promise<void> {
   const { journal, counters } = scrubbing;
   const { writes, node } = journal;
   // Twice, before it counts: an error on the way to us is none of the object.

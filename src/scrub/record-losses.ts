@@ -47,6 +47,8 @@ export class LossRecorder {
     const { store } = journal;
     if ((await lossOf(store, digest, data)) === undefined) return false;
     await sleep(pauseMs);
+    // Before and after: a mount may come and go between two looks.
+    await requireMark(journal);
     const reason = await lossOf(store, digest, data);
     if (reason === undefined) return false;
     await requireMark(journal);
@@ -78,7 +80,7 @@ async function lossOf(store: BlobStore, digest: Digest, { key, size }: Data): Pr
   return actual < size ? `the object has ${actual} bytes instead of the ${size} of ${digest}` : undefined;
 }
 
-/** A directory that is not mounted, a bucket that was made anew or a copy of yesterday has lost much, and nothing of it is to be remembered. */
+/** A directory that is not mounted, a bucket that was made anew or a copy from before this node's start has lost much, and nothing of it is to be remembered. */
 async function requireMark({ store, node }: Journal): Promise<void> {
   if ((await store.get(nodeKey(node.id))) !== undefined) return;
   throw unavailable(
