@@ -5,6 +5,7 @@
  * Old records: what a tag pointed at before the undo window began, and deletions of before that. What counts stays: the newest entry of a tag, and a deletion as long as
  * there is anything that it hides, or that may still come below it. Records go rows first and objects by the trash, so that a rebuild in between finds some again, and no more.
  */
+import { isTransient } from '../database/failures.js';
 import { pausePoints } from '../database/pause-points.js';
 import type { Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
@@ -50,8 +51,14 @@ export async function prune(collection: Collection): Promise<void> {
     if (!(await mayCollect(collection))) return;
     await pausePoints.reached?.('gc.prune.looked');
     for (const records of found) {
-      if (records.kind === 'history') counters.records += await pruneHistory(pool, node.id, records);
-      else if (await pruneDeletion(pool, node.id, records)) counters.records++;
+      try {
+        if (records.kind === 'history') counters.records += await pruneHistory(pool, node.id, records);
+        else if (await pruneDeletion(pool, node.id, records)) counters.records++;
+      } catch (error) {
+        // Somebody pushes there, and goes first: the next time.
+        if (!isTransient(error)) throw error;
+        counters.skippedLocked++;
+      }
       await pausePoints.reached?.('gc.prune.committed');
     }
   }
