@@ -99,8 +99,8 @@ function check(parts: GateParts, { request, action, resource, onDenied }: Asked,
   const isNobody = isAnonymous(identity) && grants === undefined;
   const record = (outcome: 'allowed' | 'denied', rule: string): void => {
     recorder?.decided(request, { identity: identity.id, source, action, outcome, rule });
-    // Whoever is to log in first asks /v2/ for the way.
-    if (outcome === 'denied' && action !== 'get-api-version') onDenied?.(identity.id);
+    // Whoever can log in learns the way from a refusal, and many ask for nothing else before.
+    if (outcome === 'denied' && action !== 'get-api-version' && !(isNobody && hasIdentities)) onDenied?.(identity.id);
   };
   const allow = (rule: string): Caller => {
     record('allowed', rule);
