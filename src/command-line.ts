@@ -150,7 +150,7 @@ async function serve(config: Config, readAgain: (() => Config) | undefined): Pro
 }
 
 /** What closing takes after the last request: the pools' connections, and an embedded Postgres that writes its checkpoint. */
-const closingMs = 30_000;
+const closingMs = 40_000;
 
 function reachServiceManager(log: Log): ServiceManager {
   const onError = (error: unknown): void => log.warn({ err: error }, 'the service manager cannot be told how this node is');

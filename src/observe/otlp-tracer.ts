@@ -107,7 +107,7 @@ export function openTracer(options: TracingOptions, log: Log): Tracer {
 function openedIn(inSpan: Context, reply: Reply): Reply {
   const { body } = reply;
   if (typeof body !== 'object' || !('open' in body)) return reply;
-  return { ...reply, body: { length: body.length, open: () => context.with(inSpan, () => body.open()) } };
+  return { ...reply, body: { ...body, open: () => context.with(inSpan, () => body.open()) } };
 }
 
 /** Names as OpenTelemetry's conventions for HTTP have them. */

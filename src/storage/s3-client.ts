@@ -31,7 +31,7 @@ export interface S3Settings {
 type Transport = S3ClientConfig['requestHandler'] & object;
 
 export interface S3Limits {
-  /** Within this time a request begins its last attempt. Entries count on it: their objects are begun within a minute of the intent. */
+  /** Within this time, and half of it for a turn, a request begins its last attempt. Entries count on it: their objects are begun within a minute of the intent. */
   readonly retryForMs: number;
   /** The same for parts, whose every attempt may take as long as a server is silent. */
   readonly retryPartsForMs: number;
@@ -66,7 +66,7 @@ export function answerWithinMs(limits: S3Limits, bytes: number): number {
 /** For all that is neither a stream of a blob, nor a part, nor the completing of parts. */
 export function openRequestsClient(settings: S3Settings, limits: S3Limits): S3Client {
   const client = openClient(settings, limits, limits);
-  takingTurns(client, limits.mostRequests, limits.retryForMs);
+  takingTurns(client, limits.mostRequests, limits.retryForMs / 2);
   if (settings.deleteObjectsChecksum === 'md5') useContentMd5(client);
   return client;
 }

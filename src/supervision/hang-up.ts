@@ -13,9 +13,9 @@ export function holdHangUps(): void {
   process.on('SIGHUP', note);
 }
 
-/** Also of one that waited. */
+/** Also of one that waited: not before the caller has gone on to what the listener is about. */
 export function onHangUp(listener: () => void): void {
   process.off('SIGHUP', note);
   process.on('SIGHUP', listener);
-  if (came) listener();
+  if (came) setImmediate(listener);
 }

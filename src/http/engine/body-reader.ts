@@ -46,7 +46,7 @@ export class BodyReader implements RequestBody {
   #settle: { resolve(): void; reject(error: unknown): void } | undefined;
   /** All bytes that were pushed. */
   receivedBytes = 0;
-  readonly #watch = { tickedMs: 0, pausedMs: 0, quietMs: 0, windowMs: 0, windowStartBytes: 0, tickedBytes: 0 };
+  readonly #watch = { tickedMs: 0, pausedMs: 0, quietMs: 0, windowMs: 0, windowStartBytes: 0, tickedBytes: 0, leastRate: Infinity };
 
   /** `copies`: pushed chunks are valid only during the call, so what is queued must be copied. */
   constructor(length: number | undefined, flow: Flow, copies: boolean, onFirstRead?: () => void) {
@@ -142,11 +142,13 @@ export class BodyReader implements RequestBody {
     watch.quietMs = this.receivedBytes === watch.tickedBytes ? watch.quietMs + passedMs : 0;
     watch.tickedBytes = this.receivedBytes;
     watch.windowMs += passedMs;
+    watch.leastRate = Math.min(watch.leastRate, this.#sink?.leastRate?.() ?? 0);
     if (watch.quietMs >= limits.idleTimeoutMs) return 'stalled';
     if (watch.windowMs < limits.idleTimeoutMs) return 'fine';
-    const leastRate = Math.max(limits.minimumRateBytesPerSecond, this.#sink?.leastRate?.() ?? 0);
+    const leastRate = Math.max(limits.minimumRateBytesPerSecond, watch.leastRate);
     const slow = this.receivedBytes - watch.windowStartBytes < (leastRate * watch.windowMs) / 1000;
     watch.windowMs = 0;
+    watch.leastRate = Infinity;
     watch.windowStartBytes = this.receivedBytes;
     return slow ? 'stalled' : 'fine';
   }
