@@ -31,6 +31,7 @@ interface Place {
   readonly store: string;
   readonly suite: Readonly<Record<string, string>>;
   start(registry: object): Promise<Running>;
+  urlOf(running: Running): string;
 }
 
 interface Running {
@@ -74,7 +75,7 @@ async function findPlaces({ settings }: Suite): Promise<Place[]> {
   const { url } = options;
   if (url !== undefined) {
     const start = () => Promise.resolve({ url, stop: () => Promise.resolve() });
-    return [{ engine: 'as it is', store: '', suite: {}, start }];
+    return [{ engine: 'as it is', store: '', suite: {}, start, urlOf: () => url }];
   }
   const chosen = stores.filter((store) => options.store === undefined || shortName(store) === options.store);
   const engines = ['uws', 'node', 'both'].filter((engine) => options.engine === undefined || engine === options.engine);
@@ -88,8 +89,16 @@ async function findPlaces({ settings }: Suite): Promise<Place[]> {
 
 function placeOf(engine: string, store: StoreKind): Place {
   // What comes from the store by redirect has no digest in its headers.
-  const variables: Record<string, string> = store === 's3 with redirects' ? { OCI_API_BLOBS_DIGEST_HEADER: 'false' } : {};
-  return { engine, store: shortName(store), suite: variables, start: (registry) => startPlace(engine, store, registry) };
+  const isRedirected = store === 's3 with redirects';
+  const variables: Record<string, string> = isRedirected ? { OCI_API_BLOBS_DIGEST_HEADER: 'false' } : {};
+  return {
+    engine,
+    store: shortName(store),
+    suite: variables,
+    start: (registry) => startPlace(engine, store, registry),
+    // Go's clients bring their credentials along to another port of the same host, and no store takes them beside a signature.
+    urlOf: ({ url }) => (isRedirected ? url.replace('127.0.0.1', 'localhost') : url),
+  };
 }
 
 async function startPlace(engine: string, kind: StoreKind, registry: object): Promise<Running> {
@@ -109,7 +118,7 @@ async function runSuite({ suite, binary }: Program, place: Place, each: Settings
   const directory = path.join(await temporaryDirectory('conformance-'), 'results');
   await mkdir(directory);
   const unique = `team/conformance-${Date.now().toString(36)}`;
-  const variables = suite.environment(registry.url, [`${unique}/repo1`, `${unique}/repo2`], directory);
+  const variables = suite.environment(place.urlOf(registry), [`${unique}/repo1`, `${unique}/repo2`], directory);
   const said = await runBinary(binary, directory, { ...variables, ...each.suite, ...place.suite });
   await registry.stop();
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
