@@ -114,7 +114,7 @@ async function fromStartToEnd(t: Test, address: string, options: RegistryOptions
   const stopped = node.stop();
   await until('stopping', () => said(/^STOPPING=1$/));
   // shutdown_delay 3 s, drain_timeout 20 s, and what closing takes.
-  t.ok(said(/^EXTEND_TIMEOUT_USEC=53000000$/), 'it says how long that may take');
+  t.ok(said(/^EXTEND_TIMEOUT_USEC=63000000$/), 'it says how long that may take');
   const fresh = new HttpClient(node.port);
   t.equal((await fresh.send('GET', '/readyz')).status, 503, 'balancers are told');
   for (const client of [idle, fresh]) {

@@ -44,14 +44,13 @@ export async function beginRebuild(client: PoolClient, mayBegin: (state: Databas
     );
     const [row] = state.rows;
     mayBegin({ nodes: nodes.rows.map(({ id }) => id), isEmpty: row?.is_empty === true, isRebuilding: row?.is_rebuilding === true });
-    // First: who began before and sleeps since then must not hold what is emptied.
-    const claim = await takeClaim(client);
     if (replace || row?.is_rebuilding !== true) {
       await client.query(
         `TRUNCATE repositories, blobs, repository_blobs, manifests, manifest_blobs, manifest_children, missing_references, tags, tag_history, tombstones,
                   upload_sessions, pending_writes, object_trash, gc_links, gc_manifests, gc_blobs, sweep_sightings, gc_runs, quarantine, rebuild_progress, rebuild_second_copies, repository_sizes, repository_size_deltas, nodes CASCADE`,
       );
     }
+    const claim = await takeClaim(client);
     await client.query('COMMIT');
     return claim;
   } catch (error) {
