@@ -18,13 +18,14 @@ export interface ServerKind {
 export function haRegistry({
   engine = 'uws',
   nodeArguments = [],
-}: { engine?: string; nodeArguments?: readonly string[] } = {}): ServerKind {
+  scrub = true,
+}: { engine?: string; nodeArguments?: readonly string[]; scrub?: boolean } = {}): ServerKind {
   const main = fileURLToPath(new URL('../dist/main.js', import.meta.url));
   return {
     readyPath: '/readyz',
     launch({ root, port }) {
       const config = join(root, 'config.yml');
-      writeFileSync(config, `server:\n  engine: ${engine}\nlog:\n  level: warn\n`);
+      writeFileSync(config, `server:\n  engine: ${engine}\nlog:\n  level: warn\nscrub:\n  enabled: ${scrub}\n`);
       const serve = ['serve', '--root', join(root, 'data'), '-p', String(port), '--config', config];
       return { command: process.execPath, args: [...nodeArguments, main, ...serve] };
     },

@@ -22,7 +22,7 @@ export interface Options {
   /** For Node, where the bench starts the registry itself. */
   readonly nodeArguments: readonly string[];
   /** A count by its own option, else `usual`, with `--quick` `quick`. */
-  count(name: 'tags' | 'repositories' | 'seconds', usual: number, quick: number): number;
+  count(name: 'tags' | 'repositories' | 'manifests' | 'seconds', usual: number, quick: number): number;
 }
 
 export function readOptions(usualRounds: number, quickRounds = 1): Options {
@@ -36,6 +36,7 @@ export function readOptions(usualRounds: number, quickRounds = 1): Options {
       'cpu-prof': { type: 'string' },
       tags: { type: 'string' },
       repositories: { type: 'string' },
+      manifests: { type: 'string' },
       seconds: { type: 'string' },
     },
   });
