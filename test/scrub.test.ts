@@ -14,7 +14,7 @@ import { beginWalk, completeWalk, saveWalk } from '../src/scrub/walk-queries.js'
 import { bareBucket, bareDirectory, flipBit, type BareStore } from './support/bare-store.js';
 import { databaseState, rowsOf, stateDifferences } from './support/database-state.js';
 import { errorCode, HttpClient, jsonOf } from './support/http-client.js';
-import { freshDatabase } from './support/postgres.js';
+import { freshDatabase, writeElsewhere } from './support/postgres.js';
 import { ha } from './support/program.js';
 import { quickDirectory, startRegistry, temporaryDirectory, type RunningRegistry } from './support/registry.js';
 import { s3Server, s3Settings, stopS3Servers, type S3Server } from './support/s3-server.js';
@@ -252,6 +252,7 @@ for (const kind of kinds) {
     ];
     for (const key of lost) await store.remove(key);
 
+    t.teardown(await writeElsewhere(place.url));
     const part = await place.scrub('--repository', 'other/*');
     t.strictSame([part.repositories, ...outcomes(part)], [1, 1, 0, 3, 0, 0], 'of one repository, without a node');
     const rest = await place.scrub();

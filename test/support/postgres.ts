@@ -38,6 +38,17 @@ export async function freshDatabase(): Promise<FreshDatabase> {
   return { url: url.href, drop: () => execute(server.href, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
 }
 
+/** A writing transaction in another database of the same server; resolves when it runs, to its end. */
+export async function writeElsewhere(url: string): Promise<() => Promise<void>> {
+  const elsewhere = new URL(url);
+  elsewhere.pathname = '/postgres';
+  const client = new Client({ connectionString: elsewhere.href });
+  await client.connect();
+  await client.query('BEGIN');
+  await client.query('SELECT pg_current_xact_id()');
+  return () => client.end();
+}
+
 let serverUrl: Promise<string> | undefined;
 
 const startLimitMs = 60_000;
