@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** A rebuild's claim on its database, and what its role there may do. */
+import type { ChildProcess } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { databaseState, rowsOf, stateDifferences } from './support/database-state.js';
 import { startHeld } from './support/held-program.js';
@@ -85,34 +87,52 @@ for (const privileged of [true, false]) {
   });
 }
 
-void t.test('one that slept while another came to its end', async (t) => {
-  const place = await placeOf(root, (await freshDatabase()).url);
-  const sleeper = await startHeld(['rebuild', '--config', place.configFile], ['rebuild.read.t']);
-  t.teardown(() => sleeper.child.kill('SIGKILL'));
-  await sleeper.reached('rebuild.read.t');
-  sleeper.child.kill('SIGSTOP');
-  t.match(await rebuild(place), { code: 1, stderr: /another rebuild/ }, 'while it has its lock no other begins');
-  const held = `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
-  t.equal(
-    (await rowsOf(place.url, `SELECT pg_terminate_backend(pid) FROM (${held}) held`)).length,
-    1,
-    'its lock goes, as with a connection that was given up',
-  );
-  await restored(t, place);
-  await withNode(place, async (client) => {
-    for (const { name, tag } of await rowsOf<{ name: string; tag: string }>(
-      place.url,
-      'SELECT r.name, t.name AS tag FROM tags t JOIN repositories r ON r.id = t.repository_id',
-    ))
-      await client.send('DELETE', `/v2/${name}/manifests/${tag}`);
+for (const [place, asleep] of [
+  ['rebuild.read.t', 'between its transactions'],
+  ['rebuild.claimed', 'in a transaction, which Postgres ends after half a minute'],
+] as const) {
+  void t.test(`one that slept ${asleep} while another came to its end`, async (t) => {
+    const { url, ...rest } = await placeOf(root, (await freshDatabase()).url);
+    const sleeper = await startHeld(['rebuild', '--config', rest.configFile], [place]);
+    t.teardown(() => sleeper.child.kill('SIGKILL'));
+    await sleeper.reached(place);
+    await freeze(sleeper.child, url, place === 'rebuild.claimed' ? 1 : 0);
+    t.match(await rebuild({ url, ...rest }), { code: 1, stderr: /another rebuild/ }, 'while it has its lock no other begins');
+    const held = `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`;
+    t.equal(
+      (await rowsOf(url, `SELECT pg_terminate_backend(pid) FROM (${held}) held`)).length,
+      1,
+      'its lock goes, as with a connection that was given up',
+    );
+    await restored(t, { url, ...rest });
+    await withNode({ url, ...rest }, async (client) => {
+      for (const { name, tag } of await rowsOf<{ name: string; tag: string }>(
+        url,
+        'SELECT r.name, t.name AS tag FROM tags t JOIN repositories r ON r.id = t.repository_id',
+      ))
+        await client.send('DELETE', `/v2/${name}/manifests/${tag}`);
+    });
+    const before = await databaseState(url);
+    t.strictSame(before['tags'], [], 'a node has deleted all tags');
+    sleeper.child.kill('SIGCONT');
+    await sleeper.release();
+    t.equal(await sleeper.ended, 1, 'it gives up');
+    t.strictSame(await stateDifferences(url, before), [], 'and has written nothing');
   });
-  const before = await databaseState(place.url);
-  t.strictSame(before['tags'], [], 'a node has deleted all tags');
-  sleeper.child.kill('SIGCONT');
-  await sleeper.release();
-  t.equal(await sleeper.ended, 1, 'it gives up');
-  t.strictSame(await stateDifferences(place.url, before), [], 'and has written nothing');
-});
+}
+
+/** Its other loaders go on until they have nothing to do: freezes it at a moment when so many of them are in a transaction. */
+async function freeze(child: ChildProcess, url: string, inTransactions: number): Promise<void> {
+  const open = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'ha-registry rebuild' AND state <> 'idle'`;
+  await until('it sleeps', async () => {
+    child.kill('SIGSTOP');
+    await sleep(50); // What Postgres has to do for it is done.
+    if ((await rowsOf(url, open)).length === inTransactions) return true;
+    child.kill('SIGCONT');
+    await sleep(50);
+    return false;
+  });
+}
 
 /** As on a server that somebody else runs. */
 async function ownedByAnother(t: Test): Promise<string> {

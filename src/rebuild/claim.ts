@@ -7,6 +7,7 @@
  */
 import type { ClientBase, Client } from 'pg';
 import { sqlStateOf } from '../database/failures.js';
+import { pausePoints } from '../database/pause-points.js';
 import type { Database, Queryer } from '../database/pool.js';
 
 /** It cannot be done, or go on, now; the message says why and what to do. */
@@ -35,6 +36,7 @@ export async function inClaim<T>(client: ClientBase, claim: string, work: () => 
   await client.query('BEGIN');
   try {
     await holdClaim(client, claim);
+    await pausePoints.reached?.('rebuild.claimed');
     const result = await work();
     await client.query('COMMIT');
     return result;

@@ -4,13 +4,16 @@
 /** The state of a rebuild, which is kept in the database that is being rebuilt. */
 import type { PoolClient } from 'pg';
 import { digestFromText, digestToColumn } from '../database/columns.js';
+import { sqlStateOf } from '../database/failures.js';
 import type { Queryer } from '../database/pool.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import { linkPrefix } from '../storage/keys.js';
-import { takeClaim } from './claim.js';
+import { RebuildRefused, takeClaim } from './claim.js';
 import type { Finding } from './read-group.js';
 
+/** lock_not_available, query_canceled. */
+const waitsEnded: ReadonlySet<string> = new Set(['55P03', '57014']);
 /** One at a time on a database; the number is any. */
 const rebuildLock = 4_872_100_916;
 
@@ -37,6 +40,9 @@ export interface DatabaseState {
 export async function beginRebuild(client: PoolClient, mayBegin: (state: DatabaseState) => void, replace: boolean): Promise<string> {
   await client.query('BEGIN');
   try {
+    // One that sleeps in a transaction holds its claim, until Postgres ends it (idle_in_transaction_session_timeout, 30 s).
+    await client.query(`SET LOCAL lock_timeout = '35s'`);
+    await client.query(`SET LOCAL statement_timeout = '38s'`);
     await client.query('LOCK TABLE nodes IN SHARE ROW EXCLUSIVE MODE');
     const nodes = await client.query<{ id: string }>(`SELECT id FROM nodes WHERE heartbeat_at > clock_timestamp() - interval '60 seconds'`);
     const state = await client.query<{ is_empty: boolean; is_rebuilding: boolean }>(
@@ -55,7 +61,10 @@ export async function beginRebuild(client: PoolClient, mayBegin: (state: Databas
     return claim;
   } catch (error) {
     await client.query('ROLLBACK');
-    throw error;
+    if (!waitsEnded.has(sqlStateOf(error) ?? '')) throw error;
+    throw new RebuildRefused('somebody holds a lock on the index, perhaps another rebuild that sleeps: try again in a minute', {
+      cause: error,
+    });
   }
 }
 
