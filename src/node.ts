@@ -174,7 +174,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
         database,
         membership: joined,
         store,
-        candidate: true,
+        mayLead: () => continuity.obstacle === undefined,
         onChange: (isLeader) => {
           log.info(isLeader ? 'this node leads' : 'this node leads no more');
           jobs?.poke();

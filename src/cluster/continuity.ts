@@ -7,7 +7,7 @@
  * other one that lives, has verified the writes that it acknowledged within the last hour, and has given back those that are lost.
  */
 import type { Client, ClientBase } from 'pg';
-import { databaseChanged, unavailable } from '../database/failures.js';
+import { databaseChanged, isConnectionLoss, isTransient, isUnavailable, sqlState, sqlStateOf, unavailable } from '../database/failures.js';
 import type { Database } from '../database/pool.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { adopt, listUnknownWrites } from './adopt-writes.js';
@@ -49,6 +49,8 @@ const refusedRetryMs = 5_000;
 const checkTimeoutMs = 30_000;
 /** For how long a node that lives, but does not verify its writes, is waited for. */
 const othersMs = 60_000;
+/** To give one write back, each up to `lock_timeout`. */
+const mostAttempts = 10;
 
 export class Continuity {
   private readonly store: BlobStore;
@@ -273,9 +275,11 @@ export class Continuity {
     let adopted = 0;
     for (const write of lost) {
       try {
-        await adopt(client, this.store, node, write);
+        await retrying(() => adopt(client, this.store, node, write));
         adopted++;
       } catch (error) {
+        // Then nothing else of it can be given back either: the database is verified once more.
+        if (isConnectionLoss(error) || isUnavailable(error)) throw error;
         this.log('error', `the write with sequence ${write.sequence} could not be given back to the database`, error);
       }
     }
@@ -320,6 +324,17 @@ function goneBack(mark: GenerationMark, facts: DatabaseFacts, highWater: bigint,
     return `it was ${mark.fingerprint} and is ${facts.fingerprint}`;
   if (facts.sequence < highWater) return `its sequence is ${facts.sequence}, the store knows of ${highWater}`;
   return facts.sequence < highest ? `its sequence was ${highest} and is ${facts.sequence}` : undefined;
+}
+
+/** Somebody's lock may be in the way; a newer write is for good. */
+async function retrying(act: () => Promise<void>): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await act();
+    } catch (error) {
+      if (!isTransient(error) || sqlStateOf(error) === sqlState.startAgain || attempt >= mostAttempts) throw error;
+    }
+  }
 }
 
 function max(a: bigint, b: bigint): bigint {

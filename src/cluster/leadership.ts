@@ -24,8 +24,8 @@ export interface PresenceOptions {
   readonly database: Database;
   readonly membership: Membership;
   readonly store: BlobStore;
-  /** Whether it may lead. */
-  readonly candidate: boolean;
+  /** Whether it may lead, asked at each beat: who cannot do the work leaves it to another. */
+  readonly mayLead: () => boolean;
   readonly onChange: (isLeader: boolean) => void;
   readonly onError: (error: unknown) => void;
 }
@@ -46,7 +46,7 @@ const settings = {
   tcp_keepalives_count: '3',
 };
 
-export function startPresence({ database, membership, store, candidate, onChange, onError }: PresenceOptions): Presence {
+export function startPresence({ database, membership, store, mayLead, onChange, onError }: PresenceOptions): Presence {
   let client: Client | undefined;
   let leads = false;
   let toldLeading = false;
@@ -83,6 +83,11 @@ export function startPresence({ database, membership, store, candidate, onChange
     client ??= await open();
     const current = client;
     try {
+      const candidate = mayLead();
+      if (leads && !candidate) {
+        leads = false;
+        await current.query('SELECT pg_advisory_unlock(4872101, 0)');
+      }
       const answer = await sendBeat(current, membership.id, leads || !candidate);
       if (!answer.known) {
         await membership.rejoin(current);
@@ -90,7 +95,8 @@ export function startPresence({ database, membership, store, candidate, onChange
       }
       leads = candidate && answer.leads && client === current;
       beatAt = askedAt;
-      if (answer.died.length > 0) await store.delete(answer.died.map(nodeKey));
+      // Not waited for: until the next beat the connection must not be idle for long.
+      if (answer.died.length > 0) void store.delete(answer.died.map(nodeKey)).catch(onError);
     } catch (error) {
       lost(current);
       throw error;

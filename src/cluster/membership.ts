@@ -27,10 +27,13 @@ export interface Joining {
 const protocol = 2;
 
 export async function joinCluster(queryer: Queryer, { version, store, generation }: Joining): Promise<Membership> {
+  /** Its mark is in the store, its row is not: where the store is slow, `on` may be lost until then. */
+  let marked: string | undefined;
   const join = async (on: Queryer): Promise<string> => {
-    const id = randomUUID();
+    const id = marked ?? randomUUID();
     // Before the row, so that whoever sees the row finds the mark.
-    await store.put(nodeKey(id), Buffer.from(JSON.stringify({ version })));
+    if (marked === undefined) await store.put(nodeKey(id), Buffer.from(JSON.stringify({ version })));
+    marked = id;
     await on.query(`INSERT INTO nodes (id, version, protocol, gc_protocol, store, generation) VALUES ($1, $2, $3, $4, $5, $6)`, [
       id,
       version,
@@ -39,6 +42,7 @@ export async function joinCluster(queryer: Queryer, { version, store, generation
       `${store.kind} ${store.location}`,
       generation(),
     ]);
+    marked = undefined;
     return id;
   };
   const member = {

@@ -86,21 +86,22 @@ async function takeOver(journal: Journal, hash: Hash, values: CommandInput['valu
 }
 
 async function catchUpWith(journal: Journal, pool: ServerPool, values: CommandInput['values']): Promise<number> {
-  const letGo = await holdWalk(pool);
-  if (letGo === undefined) throw new Error('the store is being walked already, by a node or by another --catch-up: wait for its end');
+  const held = await holdWalk(pool);
+  if (held === undefined) throw new Error('the store is being walked already, by a node or by another --catch-up: wait for its end');
   try {
-    await walkAndReport(journal, pool, new Report(values['json'] === true));
+    await walkAndReport(journal, pool, held.lost, new Report(values['json'] === true));
   } finally {
-    await letGo();
+    held.letGo();
   }
   return 0;
 }
 
-async function walkAndReport(journal: Journal, pool: ServerPool, report: Report): Promise<void> {
+async function walkAndReport(journal: Journal, pool: ServerPool, signal: AbortSignal, report: Report): Promise<void> {
   const due = await findCatchUp(pool);
   const { entries, adopted, dropped } = await catchUp(journal, pool, {
     onProgress: (counts) => report.line(`${counts.entries} entries, ${counts.adopted} adopted, ${counts.dropped} rows dropped`),
     onFinding: (finding) => report.finding(finding),
+    signal,
   });
   if (due !== undefined) await setCaughtUp(pool, due);
   report.end(`looked at ${entries} entries, adopted ${adopted}, dropped ${dropped} rows`, { entries, adopted, dropped }, collectionNote);

@@ -17,7 +17,14 @@ export async function withJournal<T>(
   const continuity = new Continuity({ store, log: () => undefined });
   const membership = await join(continuity, { database, store, version, alone: false, refuse: refuseWhileRebuilding });
   // A beat that fails is followed by the next; if none comes through, the writes fail, and say why.
-  const presence = startPresence({ database, membership, store, candidate: false, onChange: () => undefined, onError: () => undefined });
+  const presence = startPresence({
+    database,
+    membership,
+    store,
+    mayLead: () => false,
+    onChange: () => undefined,
+    onError: () => undefined,
+  });
   try {
     // One may have begun before this node could be seen.
     await refuseWhileRebuilding(writes);

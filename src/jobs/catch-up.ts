@@ -30,12 +30,12 @@ export async function catchUpWhenDue(work: CatchUpWork): Promise<void> {
   const { pool } = work;
   const generation = await findCatchUp(pool);
   if (generation === undefined) return;
-  const letGo = await holdWalk(pool);
-  if (letGo === undefined) return;
+  const held = await holdWalk(pool);
+  if (held === undefined) return;
   try {
-    await walk(generation, work);
+    await walk(generation, { ...work, signal: AbortSignal.any([work.signal, held.lost]) });
   } finally {
-    await letGo();
+    held.letGo();
   }
 }
 

@@ -65,25 +65,47 @@ export async function listUnknownTagEntries(
   return rows.map(([position]) => Number(position) - 1);
 }
 
-/** One walk at a time, so that who ends first does not end the others' rest. Resolves to what gives it back; undefined while another walks. */
-export async function holdWalk(pool: ServerPool): Promise<(() => Promise<void>) | undefined> {
+/** One walk at a time, so that who ends first does not end the others' rest. */
+export interface HeldWalk {
+  /** Aborts when another may walk: the connection that held the lock is gone. */
+  readonly lost: AbortSignal;
+  letGo(): void;
+}
+
+/** Undefined while another walks. A process that is frozen holds it no longer than `holdMs`. */
+export async function holdWalk(pool: ServerPool): Promise<HeldWalk | undefined> {
   const client = await pool.connect();
-  const { rows } = await client.query<{ held: boolean }>('SELECT pg_try_advisory_lock($1) AS held', [walkLock]).catch((error: unknown) => {
-    client.release();
+  let held = false;
+  try {
+    const { rows } = await client.query<{ held: boolean }>('SELECT pg_try_advisory_lock($1) AS held', [walkLock]);
+    held = rows[0]?.held === true;
+    if (held) await client.query(`SET idle_session_timeout = '${holdMs}ms'`);
+  } catch (error) {
+    client.release(true);
     throw error;
-  });
-  if (rows[0]?.held === true)
-    return async () => {
-      const given = await client.query('SELECT pg_advisory_unlock($1)', [walkLock]).catch(() => undefined);
-      // Otherwise it goes with the connection.
-      client.release(given === undefined);
-    };
-  client.release();
-  return undefined;
+  }
+  if (!held) {
+    client.release();
+    return undefined;
+  }
+  const lost = new AbortController();
+  const timer = setInterval(
+    () => void client.query('SELECT').catch(() => lost.abort(new Error('the database gave up the connection that keeps other walks away'))),
+    holdMs / 3,
+  );
+  return {
+    lost: lost.signal,
+    letGo() {
+      clearInterval(timer);
+      // The lock goes with the connection.
+      client.release(true);
+    },
+  };
 }
 
 /** Any number of its own. */
 const walkLock = 4_872_100_917;
+const holdMs = 30_000;
 
 /** Collection stops until `endCatchUp`, also when this process does not come that far. */
 export async function beginCatchUp(queryer: Queryer, recorded: bigint): Promise<void> {

@@ -8,7 +8,7 @@
 import type { PoolClient } from 'pg';
 import { commitLink, commitLinkDeletion } from '../blob/link-queries.js';
 import { mountBlob } from '../blob/link-blob.js';
-import { isTransient } from '../database/failures.js';
+import { isTransient, sqlState, sqlStateOf } from '../database/failures.js';
 import type { ServerPool } from '../database/pool.js';
 import { expireWrites } from '../jobs/expire-writes.js';
 import type { Journal } from '../journal/write-entries.js';
@@ -303,9 +303,14 @@ class CatchUp {
 
   /**
    * One transaction: the entry becomes a pending write of ours, and is committed. It must still be in the store then, else it was withdrawn; the look waits for the store
-   * inside of the transaction, since in two of them a crash would leave a pending write whose expiry deletes the entry.
+   * inside of the transaction, since in two of them a crash would leave a pending write whose expiry deletes the entry. An entry that somebody's lock keeps from us is
+   * not passed over: the walk's end says that all are known, and those that are not will be deleted.
    */
-  private async adopt(
+  private adopt(...entry: Parameters<CatchUp['adoptOnce']>): Promise<AdoptionResult> {
+    return retrying(() => this.adoptOnce(...entry));
+  }
+
+  private async adoptOnce(
     sequence: bigint,
     repository: Place['repository'],
     templates: readonly KeyTemplate[],
@@ -313,6 +318,7 @@ class CatchUp {
     commit: (client: PoolClient) => Promise<boolean>,
   ): Promise<AdoptionResult> {
     const client = await this.pool.connect();
+    let broken = false;
     try {
       await client.query('BEGIN');
       const ours = await adoptEntry(client, this.journal.node.id, sequence, repository, templates);
@@ -322,12 +328,12 @@ class CatchUp {
       if (result === 'adopted') this.counts.adopted++;
       return result;
     } catch (error) {
-      await client.query('ROLLBACK').catch(() => undefined);
+      await client.query('ROLLBACK').catch(() => (broken = true));
       // A newer entry was committed meanwhile: then this one has nothing to say.
-      if (isTransient(error)) return 'passed over';
+      if (sqlStateOf(error) === sqlState.startAgain) return 'passed over';
       throw error;
     } finally {
-      client.release();
+      client.release(broken);
     }
   }
 }
@@ -362,8 +368,8 @@ export function entryOf(row: IndexedEntry): string {
   }
 }
 
-/** What refers to each other is dropped side by side, and may wait for each other. */
-async function retrying(act: () => Promise<void>): Promise<void> {
+/** What refers to each other is adopted and dropped side by side, and may wait for each other. */
+async function retrying<T>(act: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await act();

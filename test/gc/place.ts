@@ -113,7 +113,7 @@ export async function openPlace(t: Test, { gc, ...settings }: Settings = {}): Pr
     database,
     membership,
     store,
-    candidate: false,
+    mayLead: () => false,
     onChange: () => undefined,
     onError: (error) => t.fail(String(error)),
   });

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { cp, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { Client } from 'pg';
 import t, { type Test } from 'tap';
 import { databaseState, stateDifferences } from '../support/database-state.js';
 import { startOwnPostgres, type OwnPostgres } from '../support/own-postgres.js';
@@ -21,6 +22,7 @@ void t.test('a copy from less than a minute before', { buffered: true }, (t) =>
 void t.test('and from before a node that has come since', { buffered: true }, (t) =>
   recentCopy(t, true, 'nodes that it does not know have used the store'),
 );
+void t.test('a lock that somebody holds', { buffered: true }, behindALock);
 void t.test('no walk where there is nothing to doubt', { buffered: true }, noDoubt);
 
 async function oldDump(t: Test): Promise<void> {
@@ -92,6 +94,47 @@ async function oldDump(t: Test): Promise<void> {
     [{}],
     'collection waits for one delay more',
   );
+}
+
+/** What the walk cannot adopt at once is not passed over: after its end whatever is pending from before would be given up. */
+async function behindALock(t: Test): Promise<void> {
+  const postgres = await startOwnPostgres();
+  t.teardown(() => postgres.close());
+  const root = await temporaryDirectory('catch-up-');
+  const before = await startNode(t, root, { url: postgres.url });
+  await pushTag(before, 'old', 'v1');
+  t.equal(await before.stop(), 0);
+  await postgres.stop();
+  const dump = await postgres.backUp();
+  await postgres.start();
+  const writer = await startNode(t, root, { url: postgres.url });
+  await pushTag(writer, 'new', 'v1');
+  await writer.kill();
+  await postgres.stop();
+  await postgres.restore(dump);
+  await postgres.start();
+
+  // As of a node whose host was lost within its commit.
+  const blocker = new Client({ connectionString: postgres.url });
+  blocker.on('error', () => undefined);
+  await blocker.connect();
+  t.teardown(() => blocker.end());
+  await blocker.query('BEGIN');
+  await blocker.query(`INSERT INTO repositories (name) VALUES ('new')`);
+  const node = await startNode(t, root, { url: postgres.url });
+  const waiting = async (): Promise<string | undefined> => {
+    const rows = await postgres.query(
+      `SELECT xact_start::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%adopt_entry%'`,
+    );
+    return (rows[0] as { xact_start: string } | undefined)?.xact_start;
+  };
+  const caughtUp = (): boolean => node.log().includes('the database has caught up with the store');
+  const first = await until('the walk waits', waiting);
+  await until('it tries again, or goes on', async () => caughtUp() || ![undefined, first].includes(await waiting()), 60_000);
+  t.notOk(caughtUp(), 'it does not go on');
+  await blocker.query('ROLLBACK');
+  await until('it comes to its end', caughtUp, 60_000);
+  t.equal(await pulls(node, 'new', 'v1'), imageOf(['v1']), 'nothing was passed over');
 }
 
 /** What only the newer database knows. */
