@@ -48,6 +48,17 @@ void t.test('a sink may ask for more than the engine does', async (t) => {
   t.strictSame(tenSeconds(22_000).at(-1), 'stalled', 'but not where it asks for 2,000 bytes per second');
 });
 
+void t.test('a process that was frozen blames nobody for it', async (t) => {
+  const { reader } = openReader({ write: (chunk) => chunk.length, ready: () => Promise.resolve() });
+  reader.tick(1_000, limits);
+  t.equal(reader.tick(2_000, limits), 'fine');
+  t.equal(reader.tick(600_000, limits), 'fine', 'what came meanwhile is read only now');
+  reader.push(new Uint8Array(64 * 1024), false);
+  t.equal(reader.tick(601_000, limits), 'fine');
+  const quiet = Array.from({ length: 10 }, (_, second) => reader.tick(602_000 + second * 1_000, limits));
+  t.strictSame(quiet, [...Array.from({ length: 9 }, () => 'fine'), 'stalled'], 'and who then says nothing for ten seconds is slow');
+});
+
 function openReader(sink: BodySink): { readonly reader: BodyReader; readonly flow: Flow } {
   const flow = {
     paused: false,

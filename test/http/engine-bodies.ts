@@ -139,7 +139,7 @@ export async function bodiesSuite(t: Test, stage: Stage): Promise<void> {
         const leftMs = performance.now();
         wire.socket[leave]();
         t.match(await failed.promise, { name: 'BodyAborted' }, `${name}, ${leave}`);
-        t.ok(performance.now() - leftMs < 3_500, `promptly: ${Math.round(performance.now() - leftMs)} ms`);
+        t.ok(performance.now() - leftMs < 20_000, `long before it would be idle: ${Math.round(performance.now() - leftMs)} ms`);
         await new Promise(setImmediate);
         t.same(errors, [], 'no fault of the handler');
       }

@@ -7,6 +7,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { Reply, Request } from '../../src/http/contract.js';
+import { freePort } from '../support/registry.js';
 import { eventually, signalled, start, type Stage } from './engine-stage.js';
 import { HashSink, noise, ReusedBufferSource } from './sinks.js';
 import { Wire } from './wire.js';
@@ -256,12 +257,4 @@ async function takeSlowly({ body }: Request): Promise<Reply> {
 async function ask(wire: Wire): Promise<number | undefined> {
   await wire.request('GET /');
   return (await wire.response())?.status;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -20,6 +20,8 @@ export interface BodyLimits {
   readonly minimumRateBytesPerSecond: number;
 }
 
+/** Of `idleTimeoutMs`, what may have passed between two ticks: a process that was frozen for longer has not yet read what came meanwhile. */
+const mostPassed = 1 / 2;
 /** So much is read before the handler asks for it; most manifests and small blobs are there by then. */
 const earlyBytes = 64 * 1024;
 /** While reading is paused nobody sees that the client went away, so the engine reads on for a moment now and then, until this much is queued. */
@@ -121,7 +123,7 @@ export class BodyReader implements RequestBody {
   /** Called about once a second. Bounds pauses, and tells whether the client is to blame for being slow: time that was spent waiting for the sink is not counted. */
   tick(nowMs: number, limits: BodyLimits): 'fine' | 'stalled' {
     const watch = this.#watch;
-    const passedMs = watch.tickedMs === 0 ? 0 : nowMs - watch.tickedMs;
+    const passedMs = watch.tickedMs === 0 ? 0 : Math.min(nowMs - watch.tickedMs, limits.idleTimeoutMs * mostPassed);
     watch.tickedMs = nowMs;
     if (this.#failure !== undefined) return 'fine';
     if (this.#complete) {

@@ -65,9 +65,9 @@ export class UwsSender {
   /** Writes again in time, and tells when the client took nothing for too long. */
   tick(nowMs: number, idleTimeoutMs: number): 'fine' | 'stalled' {
     if (this.#waiting === undefined) return 'fine';
-    if (nowMs - this.#progressMs >= idleTimeoutMs) return 'stalled';
-    if (nowMs - this.#attemptMs >= retryMs) this.#retry();
-    return 'fine';
+    // First, since a process that was frozen has not yet seen what the client took meanwhile.
+    if (nowMs - this.#attemptMs >= retryMs && this.#retry()) return 'fine';
+    return nowMs - this.#progressMs >= idleTimeoutMs ? 'stalled' : 'fine';
   }
 
   /** The client is gone. */
