@@ -255,7 +255,7 @@ async function nothingStays(t: Test, node: WireNode): Promise<void> {
 }
 
 async function expiry(t: Test, { engine, store }: WireNode): Promise<void> {
-  const node = await startWireNode(engine, { uploads: { expire_after: '1s' } }, { store: store?.kind ?? 'filesystem' });
+  const node = await startWireNode(engine, { uploads: { expire_after: '4s' } }, { store: store?.kind ?? 'filesystem' });
   t.teardown(() => stopWireNode(node));
   const { client } = node;
   const session = await openSession(client, 'expiry');
@@ -264,6 +264,7 @@ async function expiry(t: Test, { engine, store }: WireNode): Promise<void> {
   const writing = await openSession(client, 'expiry');
   const open = client.open('PATCH', writing, { 'Transfer-Encoding': 'chunked' });
   open.request.write(bytesOf(100));
+  await busy(client, writing);
   await until('the session has expired', async () => (await client.send('GET', session)).status === 404);
   t.pass('the session has expired');
   await until('its data object is gone', async () => (await dataObjects(node)).size === 0);

@@ -3,7 +3,7 @@
 
 /** Files of access control that are wrong, or empty: what an operator is told of them. */
 import { generateKeyPairSync } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { exportJWK } from 'jose';
 import t from 'tap';
@@ -59,7 +59,7 @@ void t.test('an issuer whose keys are gone', async (t) => {
   t.teardown(() => keys.close());
   const find = () => keys.find({ alg: 'EdDSA', kid: 'k' }, { payload: '', signature: '' });
   t.ok(await find());
-  await writeFile(place, '{"keys": []}');
+  await replace(place, '{"keys": []}');
   await until('it is told', () => told.length > 0);
   t.match(told, [{ message: 'there is no public key for signatures in it' }]);
   t.ok(await find(), 'what was known goes on');
@@ -83,7 +83,7 @@ void t.test('while a node runs', { buffered: true }, async (t) => {
   t.equal(await node.reload(settings), 'taken');
   t.equal(await push('two'), 201, 'and end');
 
-  await writeFile(list, 'reader:secret\n');
+  await replace(list, 'reader:secret\n');
   const lineOf = (pattern: RegExp) =>
     until('it is told', () =>
       node
@@ -99,3 +99,9 @@ void t.test('while a node runs', { buffered: true }, async (t) => {
   await lineOf(/"level":"warn".*people \(access\.htpasswd_file\) has nobody in it any more/);
   t.equal((await client.send('GET', '/v2/', { headers: basic('reader') })).status, 401);
 });
+
+/** Whoever looks at that moment sees the one or the other. */
+async function replace(name: string, content: string): Promise<void> {
+  await writeFile(`${name}.new`, content);
+  await rename(`${name}.new`, name);
+}

@@ -155,7 +155,7 @@ async function failover(t: Test, directory: LdapServer): Promise<void> {
   const second = await startDirectory();
   if ('missing' in second) throw new Error(second.missing);
   t.teardown(() => second.stop());
-  const both = open(t, [second.url, directory.url], { timeout: '500ms' });
+  const both = open(t, [second.url, directory.url], { timeout: '2s' });
   t.equal(await both.logIn('alice'), 'Ops, all|dev');
   await second.freeze();
   t.equal(await both.logIn('alice'), 'Ops, all|dev', 'also while it waits for one that does not answer');
@@ -189,7 +189,7 @@ async function openLateGate(t: Test, port: number, late: string) {
 }
 
 async function lateAnswers(t: Test, { port, url }: LdapServer): Promise<void> {
-  const timeout = '1500ms';
+  const timeout = '3s';
   const [first, second] = [await openLateGate(t, port, 'late'), await openLateGate(t, port, 'late')];
   const { logIn, told } = open(t, [first.url, second.url], { timeout });
   for (const round of [1, 2]) t.equal(await logIn('alice', 'late and wrong'), '503', `nobody can tell (${round})`);
@@ -212,7 +212,7 @@ async function lateAnswers(t: Test, { port, url }: LdapServer): Promise<void> {
 
 async function connections(t: Test, { port }: LdapServer): Promise<void> {
   const gate = await openGate(t, port);
-  const { logIn, told } = open(t, [gate.url], { pool_size: 2, idle_timeout: '300ms' });
+  const { logIn, told } = open(t, [gate.url], { pool_size: 2, idle_timeout: '2s' });
   const many = await Promise.all(
     Array.from({ length: 30 }, (_, index) => logIn('alice', index % 3 === 0 ? 'wrong' : directoryPasswords.alice)),
   );

@@ -259,6 +259,7 @@ async function sameAnswers(t: Test, stage: Stage): Promise<void> {
     [],
     'every kind of answer is there',
   );
+  const told = stage.node.log().length;
   await stage.lose();
   const since = performance.now();
   for (const round of ['first', 'second']) {
@@ -271,7 +272,7 @@ async function sameAnswers(t: Test, stage: Stage): Promise<void> {
   t.strictSame(await stage.state(), readiness, 'anybody is told no more than that');
   await stage.recover();
   t.strictSame(await ask(stage.client, questions()), before, 'and afterwards as before');
-  const lines = stage.node.log().split('\n');
+  const lines = stage.node.log().slice(told).split('\n');
   t.strictSame(
     [
       lines.filter((line) => line.includes('the database is away')).length,
@@ -309,7 +310,7 @@ async function writes(t: Test, stage: Stage): Promise<void> {
     const { status, headers, ...rest } = await answer;
     t.strictSame([status, errorCode({ status, headers, ...rest })], [503, 'UNAVAILABLE'], what);
     t.match(headers['retry-after'], /^\d+$/, `${what}: Retry-After`);
-    t.ok(performance.now() - since < 2_000, `${what}: at once`);
+    t.ok(performance.now() - since < patienceMs, `${what}: at once`);
   };
   const session = `/v2/${one}/blobs/uploads/00000000-0000-4000-8000-000000000000`;
   await fail('POST', client.send('POST', `/v2/${one}/blobs/uploads/`, { body: '' }));
@@ -367,7 +368,7 @@ async function losses(t: Test, stage: Stage): Promise<void> {
       await until('pulls from the store', () => pulls.count > before + 50);
       const push = performance.now();
       t.equal((await putManifest(stage.client, one, 'latest', image)).status, 503, 'a push');
-      t.ok(performance.now() - push < 2_000, 'fails at once');
+      t.ok(performance.now() - push < patienceMs, 'fails at once');
       await recover();
       const since = performance.now();
       await stage.untilState('ready');
@@ -375,7 +376,7 @@ async function losses(t: Test, stage: Stage): Promise<void> {
       await until('a push', async () => (await putManifest(stage.client, one, 'latest', image)).status === 201, recoveryMs);
       await pulls.stop();
       t.strictSame(pulls.failures, [], 'no pull failed');
-      t.ok(pulls.slowestMs < patienceMs, `the slowest pull took ${Math.round(pulls.slowestMs)} ms`);
+      t.ok(pulls.slowestMs < 2 * patienceMs, `the slowest pull took ${Math.round(pulls.slowestMs)} ms`);
     });
   }
 }

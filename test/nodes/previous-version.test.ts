@@ -22,7 +22,7 @@ const git = async (...args: string[]): Promise<string> => (await run('git', ['-C
 async function previousCommit(): Promise<string> {
   const named = process.env['HA_REGISTRY_PREVIOUS'];
   if (named !== undefined && named !== '') return git('rev-parse', '--verify', `${named}^{commit}`);
-  const newest = await git('log', '--diff-filter=A', '-1', '--format=%H', '--', 'src/database/migrations');
+  const newest = await git('log', '--diff-filter=A', '-1', '--format=%H', '--', 'src/database/migrations/*.sql');
   return git('rev-parse', '--verify', `${newest}^`);
 }
 

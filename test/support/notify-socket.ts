@@ -8,7 +8,8 @@ import { spawnTracked } from './command.js';
 export interface NotifySocket {
   /** All messages so far; each is the lines of one datagram. */
   readonly messages: readonly (readonly string[])[];
-  close(): void;
+  /** Resolves when nobody listens any more. */
+  close(): Promise<void>;
 }
 
 const listener = `
@@ -34,11 +35,19 @@ export async function openNotifySocket(address: string): Promise<NotifySocket> {
       if (messages.length > 0) resolve();
     });
   });
-  const ended = once(child, 'exit').then(() => {
-    throw new Error('python3 could not bind the socket');
-  });
-  await Promise.race([bound, ended]);
-  ended.catch(() => undefined);
+  const ended = once(child, 'exit');
+  await Promise.race([
+    bound,
+    ended.then(() => {
+      throw new Error('python3 could not bind the socket');
+    }),
+  ]);
   messages.length = 0;
-  return { messages, close: () => child.kill() };
+  return {
+    messages,
+    async close() {
+      child.kill();
+      await ended;
+    },
+  };
 }

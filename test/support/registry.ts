@@ -3,6 +3,7 @@
 
 /** Starts a registry as a process of its own: what `npm run build` made, or any other one by `launch`. */
 import type { ChildProcess } from 'node:child_process';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtemp, statfs, writeFile } from 'node:fs/promises';
 import { rmSync } from 'node:fs';
@@ -100,14 +101,30 @@ export async function quickDirectory(prefix: string): Promise<string> {
 
 const roomBytes = 2 * 1024 * 1024 * 1024;
 
-/** A port of the loopback address that nobody listens on. */
+/** A port of the loopback address that nobody listens on, and that no other test is given while this process lives. */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    server.close();
+    await once(server, 'close');
+    if (await reserve(port)) return port;
+  }
+}
+
+/** By a datagram socket, which is in nobody's way. */
+async function reserve(port: number): Promise<boolean> {
+  const socket = createSocket('udp4');
+  try {
+    socket.bind({ port, address: '127.0.0.1', exclusive: true });
+    await once(socket, 'listening');
+    socket.unref();
+    return true;
+  } catch {
+    socket.close();
+    return false;
+  }
 }
 
 async function startOnce(place: Place, options: RegistryOptions): Promise<RunningRegistry> {
