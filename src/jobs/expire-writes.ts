@@ -10,7 +10,8 @@ import {
   type ExpiredWrite,
   type PendingDeletion,
 } from '../journal/journal-queries.js';
-import type { Journal } from '../journal/write-entries.js';
+import { sideBySide } from '../journal/side-by-side.js';
+import { tagsAtOnce, type Journal } from '../journal/write-entries.js';
 import { commitManifestDeletion, findSubject } from '../manifest/manifest-queries.js';
 import { parseDigest } from '../oci/digest.js';
 import { parseTag } from '../oci/reference.js';
@@ -64,7 +65,7 @@ async function rollForward(journal: Journal, { sequence, repository: name }: Exp
       const digest = parseDigest(deletion.manifest);
       const tags = deletion.tags.map(parseTag);
       await put(deletionTemplate(manifestPrefix(repository, digest)));
-      for (const tag of tags) await put(deletionTemplate(tagPrefix(repository, tag)));
+      await sideBySide(tags, tagsAtOnce, (tag) => put(deletionTemplate(tagPrefix(repository, tag))));
       const subject = await findSubject(writes, repository, digest);
       await commitManifestDeletion(writes, node.id, sequence, { repository, digest, tags, subject });
     }

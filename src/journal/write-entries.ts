@@ -7,8 +7,9 @@ import { pausePoints } from '../database/pause-points.js';
 import type { Queryer } from '../database/pool.js';
 import type { Quotas } from '../quota/quotas.js';
 import type { BlobStore } from '../storage/blob-store.js';
-import { entryKey, type KeyTemplate } from '../storage/keys.js';
+import { entryKey, isTagEntry, type KeyTemplate } from '../storage/keys.js';
 import { abandonOwnWrite, deleteTrash } from './journal-queries.js';
+import { sideBySide } from './side-by-side.js';
 
 /** What writing needs: the write pool, the store, and which node writes. */
 export interface Journal {
@@ -41,7 +42,7 @@ export type Prepared<Outcome> =
       readonly sequence: bigint;
       /** Writes the data that the objects will name, where that is not done yet. */
       readonly writeData?: () => Promise<void>;
-      /** In the order in which they are written: what names another object comes after it. */
+      /** In the order in which they are written: what names another object comes after it. Nothing names tags, which come last and side by side. */
       readonly objects: readonly { readonly template: KeyTemplate; readonly bytes: Uint8Array }[];
       /** One transaction that makes the entries count and removes the pending row. */
       commit(): Promise<void>;
@@ -93,6 +94,8 @@ const leastPauseMs = 5;
 const certainWithinMs = 60_000;
 /** Objects are begun within this time of their intent: whoever expires the intent counts on it. */
 const objectsWithinMs = 60_000;
+/** A manifest may have thousands of tags, and all of them go with it. */
+export const tagsAtOnce = 16;
 
 async function prepareOnce<Outcome>(prepare: () => Promise<Prepared<Outcome>>): Promise<Prepared<Outcome> | undefined> {
   try {
@@ -139,10 +142,13 @@ function acknowledge({ history }: Journal, { sequence, objects }: Writable, epoc
 async function putObjects(store: BlobStore, { writeData, objects, sequence }: Writable): Promise<void> {
   const since = performance.now();
   await writeData?.();
-  for (const { template, bytes } of objects) {
+  const put = async ({ template, bytes }: (typeof objects)[number]): Promise<void> => {
     if (performance.now() - since > objectsWithinMs) throw Object.assign(new Error('the store is too slow'), { code: sqlState.startAgain });
     await store.put(entryKey(template, sequence), bytes);
-  }
+  };
+  const tagsFrom = objects.findLastIndex(({ template }) => !isTagEntry(template)) + 1;
+  for (const object of objects.slice(0, tagsFrom)) await put(object);
+  await sideBySide(objects.slice(tagsFrom), tagsAtOnce, put);
 }
 
 /**

@@ -11,6 +11,7 @@ import { mountBlob } from '../blob/link-blob.js';
 import { isTransient, sqlState, sqlStateOf } from '../database/failures.js';
 import type { ServerPool } from '../database/pool.js';
 import { expireWrites } from '../jobs/expire-writes.js';
+import { sideBySide } from '../journal/side-by-side.js';
 import type { Journal } from '../journal/write-entries.js';
 import { commitManifest, commitManifestDeletion, entriesOf, findSubject } from '../manifest/manifest-queries.js';
 import {
@@ -97,7 +98,7 @@ export async function catchUp(
   for (const kind of ['tag', 'manifest', 'link', 'tombstone'] as const) {
     for await (const { rows } of listIndexed(journal.writes, kind)) {
       signal?.throwIfAborted();
-      await eachOf(rows, (row) => retrying(() => walk.lookFor(row)));
+      await sideBySide(rows, looksAtOnce, (row) => retrying(() => walk.lookFor(row)));
       onProgress?.(counts);
     }
   }
@@ -380,11 +381,3 @@ async function retrying<T>(act: () => Promise<T>): Promise<T> {
 }
 
 const mostAttempts = 10;
-
-async function eachOf<T>(items: readonly T[], act: (item: T) => Promise<void>): Promise<void> {
-  const waiting = items.values();
-  const worker = async (): Promise<void> => {
-    for (const item of waiting) await act(item);
-  };
-  await Promise.all(Array.from({ length: looksAtOnce }, worker));
-}

@@ -3,6 +3,7 @@
 
 /** Takes over what CNCF distribution wrote into this store, where it lies: blobs are linked to, manifests are small and get entries of our own. Nothing of it is changed. */
 import { commitForeignLink, commitLink, prepareLink } from '../blob/link-queries.js';
+import { sideBySide } from '../journal/side-by-side.js';
 import { writeEntries, type Journal } from '../journal/write-entries.js';
 import { pushManifest } from '../manifest/push-manifest.js';
 import { findDigest, type Digest } from '../oci/digest.js';
@@ -56,7 +57,7 @@ async function importLayers(
   { verify, onFinding }: ImportOptions,
 ): Promise<number> {
   let count = 0;
-  await eachOf(layers, async (digest) => {
+  await sideBySide(layers, entriesAtOnce, async (digest) => {
     if (deletions.has(linkPrefix(repository, digest))) return;
     const key = distributionBlob(digest);
     const size = await journal.store.size(key);
@@ -97,7 +98,7 @@ async function importManifests(
   const tags = await tagsByDigest(journal, found, onFinding);
   const past = await listPastTags(journal.writes, repository);
   const sum = { manifests: 0, tags: 0 };
-  await eachOf(revisions, async (digest) => {
+  await sideBySide(revisions, entriesAtOnce, async (digest) => {
     const pointing = tags.get(digest) ?? [];
     tags.delete(digest);
     if (deletions.has(manifestPrefix(repository, digest))) return;
@@ -138,7 +139,7 @@ async function tagsByDigest(
   onFinding: ImportOptions['onFinding'],
 ): Promise<Map<Digest, Tag[]>> {
   const byDigest = new Map<Digest, Tag[]>();
-  await eachOf(tags, async ({ tag, key }) => {
+  await sideBySide(tags, entriesAtOnce, async ({ tag, key }) => {
     const digest = findDigest(
       Buffer.from((await store.get(key)) ?? [])
         .toString('utf8')
@@ -148,12 +149,4 @@ async function tagsByDigest(
     byDigest.set(digest, [...(byDigest.get(digest) ?? []), tag]);
   });
   return byDigest;
-}
-
-async function eachOf<T>(items: readonly T[], act: (item: T) => Promise<void>): Promise<void> {
-  const waiting = items.values();
-  const worker = async (): Promise<void> => {
-    for (const item of waiting) await act(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(entriesAtOnce, items.length) }, worker));
 }

@@ -135,6 +135,11 @@ export function isDeletion(key: string): boolean {
   return key.endsWith('.deleted');
 }
 
+/** Of a tag, or of its deletion: no other entry is found by way of it. */
+export function isTagEntry(key: string): boolean {
+  return key.includes('/_tags/');
+}
+
 /** The body of a tag's entry: when, and by whom where that is known. */
 export function tagBody(at = new Date(), by = ''): Uint8Array {
   return Buffer.from(JSON.stringify({ at: at.toISOString(), by }));
