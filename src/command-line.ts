@@ -116,7 +116,11 @@ async function serve(config: Config, readAgain: (() => Config) | undefined): Pro
     log.info(`${reason}: stopping`);
     const { shutdown_delay, drain_timeout } = config.server;
     service.stopping(shutdown_delay + drain_timeout + closingMs);
-    const closed = starting?.then((node) => node.close());
+    const hanging = setTimeout(() => process.exit(exitCode), startingMs);
+    const closed = starting?.then((node) => {
+      clearTimeout(hanging);
+      return node.close();
+    });
     closed?.then(
       () => process.exit(exitCode),
       () => process.exit(1),
@@ -149,6 +153,8 @@ async function serve(config: Config, readAgain: (() => Config) | undefined): Pro
   }
 }
 
+/** A start that goes on for longer after it was told to stop, such as one that waits for another node's migration, is left where it is: each of its steps stands a crash. */
+const startingMs = 5_000;
 /** What closing takes after the last request: the pools' connections, and an embedded Postgres that writes its checkpoint. */
 const closingMs = 40_000;
 

@@ -6,6 +6,7 @@ import { migrateOn } from '../database/migrate.js';
 import { collectorConnections, openDatabase, type Database } from '../database/pool.js';
 import { checkServer } from '../database/requirements.js';
 import type { Servers } from '../database/servers.js';
+import { disconnect } from '../database/single-client.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { Continuity, type ContinuityOptions } from './continuity.js';
 import { forgetNodes, joinCluster, type Membership } from './membership.js';
@@ -89,6 +90,6 @@ export async function join(
     continuity.join(() => membership.id);
     return membership;
   } finally {
-    await client.end();
+    await disconnect(client);
   }
 }

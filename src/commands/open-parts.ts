@@ -3,7 +3,7 @@
 
 /** What a command works with, opened as a node opens it, but beside one that may be running. Whoever is refused here has changed nothing. */
 import { stat } from 'node:fs/promises';
-import { Client, type ClientConfig } from 'pg';
+import type { ClientConfig } from 'pg';
 import { refuseEmptyDatabase } from '../cluster/topology.js';
 import { undoWindowsOf } from '../collector/lifetimes.js';
 import { childEnvironment, type Config } from '../config/config.js';
@@ -13,6 +13,7 @@ import { unreachable } from '../database/failures.js';
 import { migrateOn, refuseNewer } from '../database/migrate.js';
 import { openDatabase, type Database, type Queryer } from '../database/pool.js';
 import { openServers, type Connection } from '../database/servers.js';
+import { connectTo, disconnect } from '../database/single-client.js';
 import { openStore, openWorkers } from '../open-store.js';
 import { isRebuilding } from '../rebuild/rebuild-queries.js';
 import type { BlobStore } from '../storage/blob-store.js';
@@ -126,22 +127,15 @@ async function openOrClose<Part>(open: (closers: Closers) => Promise<Part>): Pro
 }
 
 async function findCluster(server: ClientConfig): Promise<string | undefined> {
-  const client = new Client({
-    ...server,
-    application_name: 'ha-registry probe',
-    connectionTimeoutMillis: connectMs,
-    query_timeout: connectMs,
-  });
-  client.on('error', () => undefined);
+  const client = await connectTo(server, { name: 'probe', connectMs, queryMs: connectMs });
   try {
-    await client.connect();
     await refuseNewer(client);
     const { rows } = await client.query<{ known: boolean }>(`SELECT to_regclass('cluster') IS NOT NULL AS known`);
     if (rows[0]?.known !== true) return undefined;
     const { rows: clusters } = await client.query<{ id: string }>('SELECT id FROM cluster');
     return clusters[0]?.id;
   } finally {
-    client.end().catch(() => undefined);
+    void disconnect(client);
   }
 }
 

@@ -14,8 +14,8 @@ export const sqlState = {
 
 /** Foreign key, deadlock, serialization, lock timeout: what a concurrent writer may cause and a new attempt cures. */
 const transient = new Set(['23503', '40P01', '40001', '55P03', sqlState.startAgain]);
-/** 25006: the server became a standby, so the connection is one to the wrong server. */
-const lostConnection = /^(08|57P0|25006)|^(ECONN|EPIPE|ENOENT|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH)/;
+/** 25006: the server became a standby, so the connection is one to the wrong server. 25P03: it was ended for its silence amid a transaction. */
+const lostConnection = /^(08|57P0|25006|25P03)|^(ECONN|EPIPE|ENOENT|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH)/;
 /** Of the server as a whole, not of the statement: no connection, no access, no resources, an operator, the machine, a defect. */
 const serverFailure = /^(08|25006|28|3D|53|57|58|XX)/;
 const lostConnectionMessage =

@@ -3,14 +3,18 @@
 
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Client, type ClientConfig } from 'pg';
-import { isTransient } from './failures.js';
+import type { Client, ClientConfig } from 'pg';
+import { isConnectionLoss, isTransient } from './failures.js';
 import type { Queryer } from './pool.js';
 import { clientOptions, type Connection } from './servers.js';
+import { migrationSettings } from './session-settings.js';
+import { connectTo, disconnect } from './single-client.js';
 
 const directory = new URL('./migrations/', import.meta.url);
-/** A server that takes the connection and then says nothing is as good as none. */
-const connectMs = 5_000;
+/** A connection of its own, without the limits of the pools. A server that takes it and then says nothing is as good as none. */
+const migration = { name: 'migrate', connectMs: 5_000, queryMs: 10_000, settings: migrationSettings } as const;
+/** What a migration itself may take, and what makes it last: timers know no longer time. */
+const untilDone = { query_timeout: 2 ** 31 - 1 } as const;
 /** Any number, the same for all nodes: one of them migrates while the others wait. */
 const migrationLock = 4_872_100_915;
 /** A migration that the version before cannot live with says so in a line of its own; such a version then refuses to start. */
@@ -22,11 +26,9 @@ export function migrate(connection: Connection): Promise<void> {
 }
 
 export async function migrateOn(server: ClientConfig): Promise<void> {
-  // A connection of its own: without the limits of the pools, since a migration takes as long as it takes.
-  const client = new Client({ ...server, application_name: 'ha-registry migrate', connectionTimeoutMillis: connectMs });
-  await client.connect();
+  const client = await connectTo(server, migration);
   try {
-    await client.query('SELECT pg_advisory_lock($1)', [migrationLock]);
+    await lock(client);
     await refuseNewer(client);
     await client.query(
       'CREATE TABLE IF NOT EXISTS schema_migrations (number integer PRIMARY KEY, name text NOT NULL, breaking boolean NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())',
@@ -36,7 +38,16 @@ export async function migrateOn(server: ClientConfig): Promise<void> {
     for (const name of await listFiles()) if (!applied.has(numberOf(name))) await apply(client, name);
   } finally {
     // Ending the connection gives the lock back, whatever state it is in.
-    await client.end();
+    await disconnect(client);
+  }
+}
+
+/** Asked for again and again: who waits in the server does not notice that it has vanished, and meanwhile holds back what may be vacuumed. */
+async function lock(client: Client): Promise<void> {
+  for (;;) {
+    const { rows } = await client.query<{ locked: boolean }>('SELECT pg_try_advisory_lock($1) AS locked', [migrationLock]);
+    if (rows[0]?.locked === true) return;
+    await sleep(pauseMs);
   }
 }
 
@@ -65,6 +76,7 @@ async function apply(client: Client, name: string): Promise<void> {
     try {
       return await applyOnce(client, name);
     } catch (error) {
+      if (isConnectionLoss(error)) throw error;
       if (attempt >= mostAttempts || !isTransient(error)) {
         throw new Error(`migration ${name} failed: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
       }
@@ -78,15 +90,15 @@ async function applyOnce(client: Client, name: string): Promise<void> {
   try {
     await client.query('BEGIN');
     await client.query(`SET LOCAL lock_timeout = '${lockTimeout}'`);
-    await client.query(sql);
+    await client.query({ text: sql, ...untilDone });
     await client.query('INSERT INTO schema_migrations (number, name, breaking) VALUES ($1, $2, $3)', [
       numberOf(name),
       name,
       breaking.test(sql),
     ]);
-    await client.query('COMMIT');
+    await client.query({ text: 'COMMIT', ...untilDone });
   } catch (error) {
-    await client.query('ROLLBACK').catch(() => undefined);
+    if (!isConnectionLoss(error)) await client.query('ROLLBACK').catch(() => undefined);
     throw error;
   }
 }

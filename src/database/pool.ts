@@ -1,9 +1,11 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { Client, Pool, type ClientBase, type PoolClient } from 'pg';
+import { Pool, type Client, type ClientBase, type PoolClient } from 'pg';
 import { isConnectionLoss, sqlStateOf } from './failures.js';
 import type { Servers } from './servers.js';
+import { collectorSettings, optionsOf, pooledSettings, type SessionSettings } from './session-settings.js';
+import { connectTo } from './single-client.js';
 
 /** A pool, or one connection that holds a transaction: whatever can run a statement. */
 export type Queryer = Pick<Pool, 'query'> | Pick<ClientBase, 'query'>;
@@ -31,7 +33,7 @@ export interface Database {
   /** The collector's own: whatever it waits for, it waits briefly, and lets a push go first. */
   readonly collector: ServerPool;
   /** A connection of its own, for who must hold or see something on it. It passes no check; the caller ends it. */
-  connectAlone(name: string, settings: Readonly<Record<string, string>>, timeoutMs: number): Promise<Client>;
+  connectAlone(name: string, settings: SessionSettings, timeoutMs: number): Promise<Client>;
   /** Gives up all connections; new ones go to the server that takes writes now. */
   reconnect(): void;
   /** What failed on a connection of its own: when it was the server's fault, the one that takes writes is looked for. */
@@ -65,35 +67,8 @@ export const collectorConnections = 2;
 /** Statements that wait for a connection of a pool that is given up get theirs within this time, or fail. */
 const drainMs = 10_000;
 
-/** Session settings of every connection: nothing may hold a lock for long, and a half-dead peer is noticed on both sides. */
-const sessionSettings: Readonly<Record<string, string>> = {
-  statement_timeout: '30s',
-  lock_timeout: '10s',
-  idle_in_transaction_session_timeout: '30s',
-  tcp_keepalives_idle: '10',
-  tcp_keepalives_interval: '5',
-  tcp_keepalives_count: '3',
-  timezone: 'UTC',
-  // Statements that wait for a lock look again afterwards.
-  default_transaction_isolation: 'read committed',
-  jit: 'off',
-  // Every statement here finds its rows by an index, and must do so also before a table has statistics: a scan chosen while it was empty stays until it is analyzed.
-  plan_cache_mode: 'force_generic_plan',
-  enable_seqscan: 'off',
-  enable_hashjoin: 'off',
-  enable_mergejoin: 'off',
-};
-
-/** After a lock is waited for this long the collector gives its batch up: long before Postgres (1 s) looks for a deadlock and might find the push at fault. */
-const collectorSettings: Readonly<Record<string, string>> = { lock_timeout: '200ms', idle_in_transaction_session_timeout: '10s' };
-
-const optionsOf = (settings: Readonly<Record<string, string>>): string =>
-  Object.entries(settings)
-    .map(([name, value]) => `-c ${name}=${value.replace(/[\\\s]/g, '\\$&')}`)
-    .join(' ');
-
 export function openDatabase({ servers, sizes, gcDelayMs, undoWindows, onLoss, admit, checkWritable }: DatabaseOptions): Database {
-  const settings = { ...sessionSettings, 'ha_registry.gc_delay': `${gcDelayMs}ms`, 'ha_registry.undo_windows': undoWindows };
+  const settings = { ...pooledSettings, 'ha_registry.gc_delay': `${gcDelayMs}ms`, 'ha_registry.undo_windows': undoWindows };
   let closing = false;
   // While closing, what is left of the connections may be cut: that is no loss.
   const told = (error: Error): void => {
@@ -109,7 +84,7 @@ export function openDatabase({ servers, sizes, gcDelayMs, undoWindows, onLoss, a
     if (await servers.find()) reconnect();
   };
   const open =
-    (max: number, name: keyof typeof timeouts, own: Readonly<Record<string, string>> = {}) =>
+    (max: number, name: keyof typeof timeouts, own: SessionSettings = {}) =>
     (): Pool => {
       const pool = new Pool({
         ...servers.current(),
@@ -144,21 +119,10 @@ export function openDatabase({ servers, sizes, gcDelayMs, undoWindows, onLoss, a
     reconnect,
     suspect: failed,
     async connectAlone(name, own, timeoutMs) {
-      const client = new Client({
-        ...servers.current(),
-        application_name: `ha-registry ${name}`,
-        options: optionsOf({ ...settings, ...own }),
-        keepAlive: true,
-        connectionTimeoutMillis: timeoutMs,
-        query_timeout: timeoutMs,
-      });
-      client.on('error', () => undefined);
       try {
-        await client.connect();
-        return client;
+        return await connectTo(servers.current(), { name, connectMs: timeoutMs, queryMs: timeoutMs, settings: { ...settings, ...own } });
       } catch (error) {
         failed(error);
-        client.end().catch(() => undefined);
         throw error;
       }
     },

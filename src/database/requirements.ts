@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** What a Postgres server must be and allow, checked before anything of it is used. */
-import { Client, type ClientConfig } from 'pg';
+import type { Client, ClientConfig } from 'pg';
+import { connectTo, disconnect } from './single-client.js';
 
 export interface Requirements {
   /** Of one node: all its pools, and what it holds besides. */
@@ -17,10 +18,11 @@ export interface Findings {
 }
 
 const oldestVersion = 140_000;
+const check = { name: 'check', connectMs: 10_000, queryMs: 10_000 } as const;
 
 /** Throws an Error whose message is one line for the operator. */
 export async function checkServer(server: ClientConfig, { connections }: Requirements): Promise<Findings> {
-  const [first, second] = [await connect(server), await connect(server)];
+  const [first, second] = [await connectTo(server, check), await connectTo(server, check)];
   try {
     const facts = await readFacts(first);
     const available = Math.min(facts.server_limit, ...[facts.database_limit, facts.role_limit].filter((limit) => limit >= 0));
@@ -55,7 +57,7 @@ export async function checkServer(server: ClientConfig, { connections }: Require
     if (!facts.fsync) warnings.push('the database has fsync = off: a power cut may destroy it');
     return { empty: !facts.known, warnings };
   } finally {
-    await Promise.allSettled([first.end(), second.end()]);
+    await Promise.all([disconnect(first), disconnect(second)]);
   }
 }
 
@@ -73,13 +75,6 @@ interface Facts {
   readonly known: boolean;
   /** Other nodes that are there already. */
   readonly nodes: number;
-}
-
-async function connect(server: ClientConfig): Promise<Client> {
-  const client = new Client({ ...server, application_name: 'ha-registry check', connectionTimeoutMillis: 10_000, query_timeout: 10_000 });
-  client.on('error', () => undefined);
-  await client.connect();
-  return client;
 }
 
 async function readFacts(client: Client): Promise<Facts> {

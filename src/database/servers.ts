@@ -3,7 +3,8 @@
 
 /** The servers that may hold the database, and which of them takes writes now. */
 import { readFileSync } from 'node:fs';
-import { Client, type ClientConfig } from 'pg';
+import type { Client, ClientConfig } from 'pg';
+import { connectTo, disconnect } from './single-client.js';
 
 /** An address as libpq writes it, or that of the embedded server. */
 export type Connection = string | { readonly host: string; readonly port: number; readonly user: string; readonly database: string };
@@ -81,15 +82,9 @@ function firstWritable(servers: readonly ClientConfig[]): Promise<number | undef
 
 /** The generation of a server that takes writes, 0 where there is no schema yet; undefined for one that takes none or cannot be reached. */
 async function probe(server: ClientConfig): Promise<bigint | undefined> {
-  const client = new Client({
-    ...server,
-    application_name: 'ha-registry probe',
-    connectionTimeoutMillis: probeTimeoutMs,
-    query_timeout: probeTimeoutMs,
-  });
-  client.on('error', () => undefined);
+  let client: Client | undefined;
   try {
-    await client.connect();
+    client = await connectTo(server, { name: 'probe', connectMs: probeTimeoutMs, queryMs: probeTimeoutMs });
     const { rows } = await client.query<{ writable: boolean; known: boolean }>(
       `SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AS writable, to_regclass('cluster') IS NOT NULL AS known`,
     );
@@ -100,6 +95,6 @@ async function probe(server: ClientConfig): Promise<bigint | undefined> {
   } catch {
     return undefined;
   } finally {
-    client.end().catch(() => undefined);
+    if (client !== undefined) void disconnect(client);
   }
 }

@@ -27,6 +27,7 @@ const renewMs = 15_000;
 /** Without `notify` there is no manager, and nothing is told. A failure is told once: the service goes on, whether its manager listens or not. */
 export function openServiceManager(notify: Notify | undefined, onError: (error: unknown) => void): ServiceManager {
   let failed = false;
+  let ends = false;
   const tell = (...assignments: readonly string[]): void => {
     try {
       notify?.(assignments.join('\n'));
@@ -46,9 +47,15 @@ export function openServiceManager(notify: Notify | undefined, onError: (error: 
         tell('READY=1');
       }
     },
-    stopping: (withinMs) => tell('STOPPING=1', 'STATUS=draining', extend(withinMs)),
+    stopping(withinMs) {
+      ends = true;
+      tell('STOPPING=1', 'STATUS=draining', extend(withinMs));
+    },
     async during(status, work) {
-      const renew = (): void => tell(`STATUS=${oneLine(status)}`, extend(reprieveMs));
+      // The end has a time of its own, which no work extends.
+      const renew = (): void => {
+        if (!ends) tell(`STATUS=${oneLine(status)}`, extend(reprieveMs));
+      };
       renew();
       const timer = setInterval(renew, renewMs);
       try {
