@@ -18,7 +18,13 @@ export const mediaTypes = {
   bytes: 'application/octet-stream',
 } as const;
 
-export type Algorithm = 'sha256' | 'sha512';
+export const algorithms = ['sha256', 'sha512'] as const;
+export type Algorithm = (typeof algorithms)[number];
+
+/** Every name that the bytes could be found under. */
+export function digestsOf(bytes: Uint8Array): string[] {
+  return algorithms.map((algorithm) => digestOf(bytes, algorithm));
+}
 
 export interface Descriptor {
   readonly mediaType: string;
@@ -79,6 +85,12 @@ export class Content {
     return { mediaType, digest: digestOf(bytes, this.algorithm), size: bytes.byteLength };
   }
 
+  /** What manifests name and nobody pushes: parts of incomplete ones, layers that are elsewhere, subjects. */
+  lacking(): Set<string> {
+    const pushed = new Set([...this.blobs.keys(), ...this.manifests.map(({ digest }) => digest)]);
+    return new Set(this.manifests.flatMap(({ bytes }) => namedIn(bytes)).filter((digest) => !pushed.has(digest)));
+  }
+
   gzipLayer = (): Descriptor => this.blob(mediaTypes.layerGzip, gzipSync(`contents of a layer: ${randomUUID()}`));
 
   emptyConfig = (): Descriptor => this.blob(mediaTypes.empty, Buffer.from('{}'));
@@ -128,6 +140,18 @@ export class Content {
 /** Without what only the tests know of a manifest. */
 function plain({ mediaType, digest, size, platform }: Descriptor): Descriptor {
   return { mediaType, digest, size, ...(platform === undefined ? {} : { platform }) };
+}
+
+function namedIn(bytes: Buffer): string[] {
+  const { config, layers = [], manifests = [], subject } = JSON.parse(bytes.toString()) as Parts;
+  return [config, ...layers, ...manifests, subject].flatMap((part) => (part === undefined ? [] : [part.digest]));
+}
+
+interface Parts {
+  readonly config?: Descriptor;
+  readonly layers?: readonly Descriptor[];
+  readonly manifests?: readonly Descriptor[];
+  readonly subject?: Descriptor;
 }
 
 function json(value: object): Buffer {

@@ -53,6 +53,8 @@ export function dataSets({ sparse }: { readonly sparse: boolean }): DataSet[] {
     ...(sparse ? [named('sparse', incomplete)] : []),
     // A push by tag is a push by sha256; without tags, these are all pushed by their sha512.
     named('sha512', (set) => set.indexOfImages(), new Content({ algorithm: 'sha512' })),
+    // Not in the official suite: who is asked for by sha512 is answered by sha512.
+    named('sha512-with-subject', sha512WithSubject, new Content({ algorithm: 'sha512' })),
     tagParameters('tag-param-sha256', 'sha256'),
     tagParameters('tag-param-sha512', 'sha512'),
     { ...named('bad-digest-image', (set) => set.image()), wrongDigest: true },
@@ -84,6 +86,14 @@ function artifactsWithSubject(set: Content): void {
   set.image({ subject });
   set.image({ tag: 'tagged-artifact1', ...artifact(set, firstType), annotations, subject });
   set.image({ tag: 'tagged-artifact2', ...artifact(set, secondType, mediaTypes.bytes), annotations, subject });
+}
+
+/** Two referrers of an image, and one of what is not there. */
+function sha512WithSubject(set: Content): void {
+  const subject = set.image();
+  set.image({ ...artifact(set, firstType), annotations, subject });
+  set.index([subject], { artifactType: secondType, subject });
+  set.image({ ...artifact(set, secondType), subject: set.absent(mediaTypes.image) });
 }
 
 /** Layers that stay where their `urls` say: nobody pushes them. */

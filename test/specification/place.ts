@@ -44,6 +44,16 @@ export class Place {
     return this.faults(method, target, { status: 200, headers, body: method === 'HEAD' ? new Uint8Array() : bytes });
   }
 
+  /** What is not there can neither be looked at, nor pulled, nor deleted. */
+  async absentFaults(kind: 'blob' | 'manifest', ...references: readonly string[]): Promise<string[]> {
+    const expected = { status: 404, code: kind === 'blob' ? 'BLOB_UNKNOWN' : 'MANIFEST_UNKNOWN' };
+    const faults: string[] = [];
+    for (const reference of references) {
+      for (const method of ['HEAD', 'GET', 'DELETE']) faults.push(...(await this.faults(method, this[kind](reference), expected)));
+    }
+    return faults;
+  }
+
   /** `method` is GET or HEAD: the exact bytes and their type, whatever the order of the types that the client accepts. */
   manifestFaults(method: string, target: string, digest: string, mediaType: string, bytes: Uint8Array): Promise<string[]> {
     const headers = { 'Content-Type': mediaType, 'Content-Length': String(bytes.byteLength), 'Docker-Content-Digest': digest };

@@ -4,7 +4,7 @@
 /** What is done with every data set: push, list, look, pull, ask for referrers, delete. */
 import type { Test } from 'tap';
 import { jsonOf } from '../support/http-client.js';
-import { mediaTypes, type Descriptor, type ManifestContent } from './content.js';
+import { digestsOf, mediaTypes, type Descriptor, type ManifestContent } from './content.js';
 import type { DataSet } from './data-sets.js';
 import { faultsOf, headerValues, Steps, type Expected } from './expectations.js';
 import { acceptedManifests, withQuery, type Place } from './place.js';
@@ -28,6 +28,7 @@ export async function checkDataSet(t: Test, set: DataSet, place: Place, forms: F
   await list(steps, set, place);
   await look(steps, set, place, 'HEAD');
   await look(steps, set, place, 'GET');
+  await lookForLacking(steps, set, place);
   await referrers(steps, set, place);
   await remove(steps, set, place);
 }
@@ -53,7 +54,7 @@ function tagsOf({ content }: DataSet, manifest: ManifestContent): string[] {
   return [...content.tags].filter(([, tagged]) => tagged === manifest).map(([tag]) => tag);
 }
 
-/** By digest as Go sends it, without a length; by tag with one. */
+/** As Go sends what it does not know the length of: chunked. */
 async function pushManifest(place: Place, set: DataSet, manifest: ManifestContent, reference: string, tags: string[]): Promise<string[]> {
   const { digest, mediaType, subject } = manifest;
   const target = withQuery(
@@ -61,12 +62,11 @@ async function pushManifest(place: Place, set: DataSet, manifest: ManifestConten
     tags.map((tag) => ['tag', tag]),
   );
   const bytes = set.wrongDigest === true ? Buffer.concat([manifest.bytes, Buffer.from('  ')]) : manifest.bytes;
-  const answer = await place.send('PUT', target, {
-    headers: { 'Content-Type': mediaType },
-    body: bytes,
-    chunked: reference === digest,
-  });
-  if (set.wrongDigest === true) return faultsOf('PUT', answer, { status: 400, code: 'DIGEST_INVALID' });
+  const answer = await place.send('PUT', target, { headers: { 'Content-Type': mediaType }, body: bytes, chunked: true });
+  if (set.wrongDigest === true) {
+    const refusal = faultsOf('PUT', answer, { status: 400, code: 'DIGEST_INVALID' });
+    return [...refusal, ...(await place.absentFaults('manifest', digest, ...digestsOf(bytes)))];
+  }
   const headers = { Location: /./, 'Docker-Content-Digest': digest, ...(subject === undefined ? {} : { 'OCI-Subject': subject }) };
   const faults = faultsOf('PUT', answer, { status: 201, headers });
   const named = headerValues(answer, 'OCI-Tag').flatMap((value) => value.split(',').map((tag) => tag.trim()));
@@ -118,6 +118,16 @@ async function look(steps: Steps, { content, wrongDigest }: DataSet, place: Plac
   }
 }
 
+/** Whoever takes a manifest whose parts or subject are not there has nothing to show for them. */
+async function lookForLacking(steps: Steps, { content }: DataSet, place: Place): Promise<void> {
+  const digests = [...content.lacking()];
+  if (digests.length === 0) return;
+  await steps.check('pull/what was never pushed', async () => [
+    ...(await place.absentFaults('blob', ...digests)),
+    ...(await place.absentFaults('manifest', ...digests)),
+  ]);
+}
+
 async function referrers(steps: Steps, { content }: DataSet, place: Place): Promise<void> {
   for (const [subject, goals] of content.referrers) {
     await steps.check('referrers/all', () => referrerFaults(place, subject, goals, undefined));
@@ -143,6 +153,7 @@ async function referrerFaults(
   const answer = await place.send('GET', target, { headers: { Accept: acceptedManifests } });
   const headers = { 'Content-Type': mediaTypes.index, ...(artifactType === undefined ? {} : { 'OCI-Filters-Applied': 'artifactType' }) };
   const faults = faultsOf('GET referrers', answer, { status: 200, headers });
+  if (artifactType === undefined && headerValues(answer, 'OCI-Filters-Applied').length > 0) faults.push('a filter was applied');
   const { schemaVersion, mediaType, manifests } = jsonOf<{ schemaVersion: unknown; mediaType: unknown; manifests: Descriptor[] }>(answer);
   if (schemaVersion !== 2 || mediaType !== mediaTypes.index) faults.push(`not an index: ${String(schemaVersion)}, ${String(mediaType)}`);
   const [found, wanted] = [manifests.map(inOrder), goals.map(inOrder)];

@@ -3,6 +3,7 @@
 
 /** The ways in which a blob can be pushed, each as a function that tells what was wrong on the way. */
 import type { Answer, Exchange } from '../support/http-client.js';
+import { digestsOf } from './content.js';
 import { faultsOf, headerValues, type Expected } from './expectations.js';
 import type { Place } from './place.js';
 
@@ -14,6 +15,8 @@ export interface BlobPush {
   readonly wrong?: boolean;
   /** Of one PATCH; without it, a third of the bytes. */
   readonly chunkBytes?: number;
+  /** end-4c: the algorithm is told before the bytes come, by whatever opens a session. */
+  readonly announced?: boolean;
 }
 
 export type UploadForm = (place: Place, push: BlobPush) => Promise<string[]>;
@@ -28,14 +31,14 @@ export async function postOnly(place: Place, push: BlobPush): Promise<string[]> 
 /** end-4a and 6. The bodies of empty blobs are chunked, as Go sends a body that it did not know to be empty. */
 export async function postAndPut(place: Place, push: BlobPush): Promise<string[]> {
   const session = new Session(place);
-  await session.open();
+  await session.open(announcement(push));
   return session.close(push, { headers: octets, body: push.bytes, chunked: push.bytes.byteLength === 0 });
 }
 
 /** end-4a, one PATCH without a length, end-6. */
 export async function stream(place: Place, push: BlobPush): Promise<string[]> {
   const session = new Session(place);
-  await session.open();
+  await session.open(announcement(push));
   await session.append('PATCH of a stream', { headers: octets, body: push.bytes, chunked: true }, push.bytes.byteLength);
   return session.close(push, { headers: octets, body: '' });
 }
@@ -45,13 +48,17 @@ export const chunkedAndPutChunk: UploadForm = (place, push) => inChunks(place, p
 export const outOfOrder: UploadForm = (place, push) => inChunks(place, push, { lastInPut: false, outOfOrder: true });
 export const outOfOrderAndPutChunk: UploadForm = (place, push) => inChunks(place, push, { lastInPut: true, outOfOrder: true });
 
-/** end-4c: as `stream`, but the algorithm is told before the bytes come. */
-export async function streamWithAlgorithm(place: Place, push: BlobPush): Promise<string[]> {
-  const session = new Session(place);
-  await session.open({ 'digest-algorithm': push.digest.split(':')[0] ?? '' });
-  await session.append('PATCH of a stream', { headers: octets, body: push.bytes, chunked: true }, push.bytes.byteLength);
-  return session.close(push, { headers: octets, body: '' });
+export function announced(form: UploadForm): UploadForm {
+  return (place, push) => form(place, { ...push, announced: true });
 }
+
+/** Those that open a session, with the algorithm told. */
+export const announcedForms: Readonly<Record<string, UploadForm>> = {
+  'post+put with digest-algorithm': announced(postAndPut),
+  'stream with digest-algorithm': announced(stream),
+  'chunked with digest-algorithm': announced(chunked),
+  'chunked and put chunk with digest-algorithm': announced(chunkedAndPutChunk),
+};
 
 export const everyForm: Readonly<Record<string, UploadForm>> = {
   'post+put': postAndPut,
@@ -61,7 +68,7 @@ export const everyForm: Readonly<Record<string, UploadForm>> = {
   'chunked and put chunk': chunkedAndPutChunk,
   'chunked out-of-order': outOfOrder,
   'chunked out-of-order and put chunk': outOfOrderAndPutChunk,
-  'stream with digest-algorithm': streamWithAlgorithm,
+  ...announcedForms,
 };
 
 /** end-11: `from` another repository, or from wherever the blob is. */
@@ -73,7 +80,7 @@ export async function mount(place: Place, push: BlobPush, from: string | undefin
 /** A mount of what is not there opens a session instead, which is as good as any. */
 export async function mountMissing(place: Place, push: BlobPush, from: string): Promise<string[]> {
   const session = new Session(place);
-  await session.open({ mount: push.digest, from });
+  await session.open({ mount: push.digest, from, ...announcement(push) });
   return session.close(push, { headers: octets, body: push.bytes });
 }
 
@@ -130,6 +137,10 @@ export class Session {
   }
 }
 
+function announcement(push: BlobPush): Readonly<Record<string, string>> {
+  return push.announced === true ? { 'digest-algorithm': push.digest.slice(0, push.digest.indexOf(':')) } : {};
+}
+
 const octets = { 'Content-Type': 'application/octet-stream' };
 
 interface Order {
@@ -141,7 +152,7 @@ interface Order {
 async function inChunks(place: Place, push: BlobPush, order: Order): Promise<string[]> {
   const { bytes } = push;
   const session = new Session(place);
-  await session.open();
+  await session.open(announcement(push));
   const chunkBytes = Math.min(push.chunkBytes ?? Math.floor(bytes.byteLength / 3) + 1, bytes.byteLength);
   for (let start = 0; start < bytes.byteLength; start += chunkBytes) {
     if (order.outOfOrder) await misplaced(session, push, start, chunkBytes, order.lastInPut);
@@ -183,11 +194,11 @@ function rangeHeader(received: number): string {
   return `0-${Math.max(0, received - 1)}`;
 }
 
-/** The last answer of a push: 201 with a Location that the blob can be pulled from; or 400, and nothing is there. */
+/** The last answer of a push: 201 with a Location that the blob can be pulled from; or 400, and nothing is there, neither by the wrong digest nor by a right one. */
 async function concluded(place: Place, { digest, bytes, wrong }: BlobPush, what: string, answer: Answer): Promise<string[]> {
   if (wrong === true) {
     const refusal = faultsOf(what, answer, { status: 400, code: 'DIGEST_INVALID' });
-    return [...refusal, ...(await place.faults('HEAD', place.blob(digest), { status: 404 }))];
+    return [...refusal, ...(await place.absentFaults('blob', digest, ...digestsOf(bytes)))];
   }
   const faults = faultsOf(what, answer, { status: 201, headers: { Location: /./, 'Docker-Content-Digest': digest } });
   const [location] = headerValues(answer, 'Location');
