@@ -8,6 +8,7 @@ import type { Collection, CollectionCounters } from './collector/collection.js';
 import { emptyTrash } from './collector/empty-trash.js';
 import { lifetimesBy } from './collector/lifetimes.js';
 import { pruneWhenDue } from './collector/prune.js';
+import { openRests, restsUntil } from './collector/rests.js';
 import { sweep } from './collector/sweep.js';
 import { markIntervalMs, type Continuity } from './cluster/continuity.js';
 import type { Presence } from './cluster/leadership.js';
@@ -106,6 +107,7 @@ export function startJobs({
     delayMs: config.gc.delay,
     obstacle: () => (ended.signal.aborted ? 'this node stops' : leads() ? undefined : 'this node does not lead'),
     refresh: () => continuity.refresh(),
+    rest: openRests(collector, restsUntil(ended.signal)),
     counters,
   };
   startWhile(leads, 'empty trash', 5_000, () => emptyTrash(collection));

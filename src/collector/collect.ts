@@ -35,7 +35,7 @@ async function collectAll(
   collectBatch: (collection: Collection, limit: number) => Promise<number>,
   onProgress: () => void,
 ): Promise<void> {
-  const { pool, counters, batch, obstacle } = collection;
+  const { pool, counters, batch, obstacle, rest } = collection;
   let limit = batch;
   let refreshed = -Infinity;
   for (let yields = 0; yields < mostYields;) {
@@ -46,10 +46,12 @@ async function collectAll(
         await refreshStatistics(pool);
         refreshed = performance.now();
       }
+      const since = performance.now();
       const done = await collectBatch(collection, limit);
       counters.looked += done;
       onProgress();
       if (done < limit) return;
+      await rest?.(performance.now() - since);
       yields = 0;
       limit = Math.min(batch, limit * 2);
     } catch (error) {

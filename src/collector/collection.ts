@@ -4,6 +4,7 @@
 import type { ServerPool } from '../database/pool.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import type { Lifetimes } from './lifetimes.js';
+import type { Rest } from './rests.js';
 
 /** What collecting needs. */
 export interface Collection {
@@ -19,6 +20,8 @@ export interface Collection {
   readonly obstacle: () => string | undefined;
   /** Reads the generation in the store again; asked before anything is deleted from it, since the database may be one that another has replaced. */
   readonly refresh: () => Promise<unknown>;
+  /** Between batches, for who collects beside clients. */
+  readonly rest?: Rest | undefined;
   readonly counters: CollectionCounters;
 }
 

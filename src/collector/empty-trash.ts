@@ -18,9 +18,10 @@ const advanceMs = 600_000;
  * checked but that this database is still the store's.
  */
 export async function emptyTrash(collection: Collection): Promise<void> {
-  const { pool, store, counters, delayMs } = collection;
+  const { pool, store, counters, delayMs, rest } = collection;
   await pausePoints.reached?.('gc.trash.begin');
   for (;;) {
+    const since = performance.now();
     const due = await isTrashDue(pool);
     if (due && !(await mayDelete(collection))) return;
     const keys = due ? await claimTrash(pool, atOnce) : [];
@@ -37,6 +38,7 @@ export async function emptyTrash(collection: Collection): Promise<void> {
     }
     if (keys.length < atOnce) break;
     await refreshStatistics(pool);
+    await rest?.(performance.now() - since);
   }
   if (await beginJob(pool, 'advance trash', `${Math.min(advanceMs, delayMs)} milliseconds`))
     while ((await advanceTrash(pool, atOnce)) === atOnce);
