@@ -4,7 +4,7 @@
 import { Pool, type Client, type ClientBase, type PoolClient } from 'pg';
 import { isConnectionLoss, sqlStateOf } from './failures.js';
 import type { Servers } from './servers.js';
-import { collectorSettings, optionsOf, pooledSettings, type SessionSettings } from './session-settings.js';
+import { collectorSettings, optionsOf, pooledSettings, SettingsDelivery, type SessionSettings } from './session-settings.js';
 import { connectTo } from './single-client.js';
 
 /** A pool, or one connection that holds a transaction: whatever can run a statement. */
@@ -69,6 +69,8 @@ const drainMs = 10_000;
 
 export function openDatabase({ servers, sizes, gcDelayMs, undoWindows, onLoss, admit, checkWritable }: DatabaseOptions): Database {
   const settings = { ...pooledSettings, 'ha_registry.gc_delay': `${gcDelayMs}ms`, 'ha_registry.undo_windows': undoWindows };
+  // Of one server; another may stand behind something else.
+  let delivery = new SettingsDelivery();
   let closing = false;
   // While closing, what is left of the connections may be cut: that is no loss.
   const told = (error: Error): void => {
@@ -86,18 +88,24 @@ export function openDatabase({ servers, sizes, gcDelayMs, undoWindows, onLoss, a
   const open =
     (max: number, name: keyof typeof timeouts, own: SessionSettings = {}) =>
     (): Pool => {
+      const wanted = { ...settings, ...own };
+      const known = delivery;
+      const begin = async (client: ClientBase): Promise<void> => {
+        await known.confirm(client, wanted);
+        await admit?.(client);
+      };
       const pool = new Pool({
         ...servers.current(),
         max,
         application_name: `ha-registry ${name}`,
-        options: optionsOf({ ...settings, ...own }),
+        options: optionsOf(wanted),
         keepAlive: true,
         keepAliveInitialDelayMillis: 10_000,
         connectionTimeoutMillis: timeouts[name].connectMs,
         query_timeout: timeouts[name].queryMs,
         idleTimeoutMillis: 0,
         // The pool waits for it, whatever its type says.
-        ...(admit === undefined ? {} : { onConnect: (client: ClientBase) => admit(client) as unknown as undefined }),
+        onConnect: (client) => begin(client) as unknown as undefined,
       });
       // Without these listeners a Postgres that stops would end the process.
       pool.on('error', told);
@@ -110,6 +118,7 @@ export function openDatabase({ servers, sizes, gcDelayMs, undoWindows, onLoss, a
   const collector = new FollowingPool(open(collectorConnections, 'collector', collectorSettings), failed, () => checkWritable?.());
   const reconnect = (): void => {
     if (closing) return;
+    delivery = new SettingsDelivery();
     for (const pool of [reads, writes, collector]) pool.reopen();
   };
   return {
@@ -120,7 +129,8 @@ export function openDatabase({ servers, sizes, gcDelayMs, undoWindows, onLoss, a
     suspect: failed,
     async connectAlone(name, own, timeoutMs) {
       try {
-        return await connectTo(servers.current(), { name, connectMs: timeoutMs, queryMs: timeoutMs, settings: { ...settings, ...own } });
+        const wanted = { ...settings, ...own };
+        return await connectTo(servers.current(), { name, connectMs: timeoutMs, queryMs: timeoutMs, settings: wanted, delivery });
       } catch (error) {
         failed(error);
         throw error;

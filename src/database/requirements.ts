@@ -3,6 +3,7 @@
 
 /** What a Postgres server must be and allow, checked before anything of it is used. */
 import type { Client, ClientConfig } from 'pg';
+import { processIdOf } from './session-settings.js';
 import { connectTo, disconnect } from './single-client.js';
 
 export interface Requirements {
@@ -97,7 +98,7 @@ async function readFacts(client: Client): Promise<Facts> {
 
 /** A pooler tells a client another process id than the server's own. One in transaction mode then gives the server connection that `first` has just used to `second`. */
 async function sharesBackends(first: Client, second: Client, backend: number): Promise<boolean> {
-  if ((first as unknown as { processID: unknown }).processID === backend) return false;
+  if (processIdOf(first) === backend) return false;
   await first.query('SELECT 1');
   await second.query('BEGIN');
   const { rows } = await second.query<{ backend: number }>('SELECT pg_backend_pid() AS backend');

@@ -4,7 +4,7 @@
 /** One connection by itself, beside the pools. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, type ClientConfig } from 'pg';
-import { optionsOf, type SessionSettings } from './session-settings.js';
+import { optionsOf, SettingsDelivery, type SessionSettings } from './session-settings.js';
 
 export interface SingleClient {
   /** As the server's list of connections shows it, behind `ha-registry`. */
@@ -13,10 +13,14 @@ export interface SingleClient {
   /** For the answer to each statement that says nothing else. */
   readonly queryMs: number;
   readonly settings?: SessionSettings;
+  readonly delivery?: SettingsDelivery;
 }
 
 /** The caller disconnects it. Its loss is told by the statement that needs it. */
-export async function connectTo(server: ClientConfig, { name, connectMs, queryMs, settings }: SingleClient): Promise<Client> {
+export async function connectTo(
+  server: ClientConfig,
+  { name, connectMs, queryMs, settings, delivery = new SettingsDelivery() }: SingleClient,
+): Promise<Client> {
   const client = new Client({
     ...server,
     application_name: `ha-registry ${name}`,
@@ -29,6 +33,7 @@ export async function connectTo(server: ClientConfig, { name, connectMs, queryMs
   client.on('error', () => undefined);
   try {
     await client.connect();
+    if (settings !== undefined) await delivery.confirm(client, settings);
     return client;
   } catch (error) {
     void disconnect(client);

@@ -5,6 +5,10 @@
 import { cp, rm } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { migrate } from '../../src/database/migrate.js';
+import { openDatabase, type Queryer } from '../../src/database/pool.js';
+import { openServers } from '../../src/database/servers.js';
+import { disconnect } from '../../src/database/single-client.js';
 import { startOwnPostgres } from '../support/own-postgres.js';
 import { freshDatabase } from '../support/postgres.js';
 import { startPooler } from '../support/pooler.js';
@@ -13,7 +17,7 @@ import { jsonOf } from '../support/http-client.js';
 import { freePort, temporaryDirectory } from '../support/registry.js';
 import { findTool } from '../support/tools.js';
 import { imageOf, until } from '../support/wire-suite.js';
-import { failureOf, pulls, pushTag, query, refusal, startNode, untilPushed } from './cluster-node.js';
+import { failureOf, leads, pulls, pushTag, query, refusal, startNode, untilPushed, type ClusterNode } from './cluster-node.js';
 
 void t.test('servers that will not do', { buffered: true }, servers);
 void t.test('a late start that is refused', { buffered: true }, lateRefusal);
@@ -109,11 +113,69 @@ async function servers(t: Test): Promise<void> {
         t.match(await refusal(place, { url: pooler.url }), pattern, 'is refused');
         return;
       }
-      const node = await startNode(t, place, { url: pooler.url });
+      const pool = { reads: 2, writes: 2 };
+      const node = await startNode(t, place, { url: pooler.url, pool });
       await pushTag(node, 'team/a', 'v1');
       t.equal(await pulls(node, 'team/a', 'v1'), imageOf(['v1']), 'goes well');
+      await sessionsAreTold(t, pooler.url, 'behind the pooler');
+      await handsOver(t, node, await startNode(t, place, { url: pooler.url, pool }));
     });
   }
+  await t.test('what sessions are told', async (t) => {
+    await migrate(url);
+    const own = new URL(direct.url);
+    own.searchParams.set('options', '-c work_mem=8MB');
+    await sessionsAreTold(t, own.href, 'a URL with options of its own');
+    const before = direct.roundTrips.length;
+    await sessionsAreTold(t, direct.url, 'directly');
+    t.equal(direct.roundTrips.slice(before).filter((text) => text.includes('set_config')).length, 1, 'the first one alone is asked');
+  });
+}
+
+/** Every connection of a node has the settings that its statements rely upon, whatever stands between. */
+async function sessionsAreTold(t: Test, url: string, place: string): Promise<void> {
+  const undoWindows = JSON.stringify([{ pattern: '', ms: 30 * 24 * 3_600_000 }]);
+  const sizes = { reads: 2, writes: 2 };
+  const database = openDatabase({ servers: openServers([url]), sizes, gcDelayMs: 5_400_000, undoWindows, onLoss: () => undefined });
+  try {
+    const ofSession = `(SELECT string_agg(current_setting(name), ' ' ORDER BY name) FROM pg_settings
+      WHERE name IN ('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout'))`;
+    const alone = await database.connectAlone('presence', { idle_session_timeout: '10s', lock_timeout: '2s' }, 10_000);
+    const sessions = [await database.reads.connect(), await database.writes.connect(), await database.writes.connect()];
+    for (const session of sessions) {
+      t.equal(await value(session, ofSession), '30s 10s 30s', `${place}: what may take how long`);
+      session.release();
+    }
+    t.equal(await value(database.collector, ofSession), '10s 200ms 30s', `${place}: the collector's own`);
+    t.equal(await value(alone, `current_setting('idle_session_timeout') || ' ' || current_setting('lock_timeout')`), '10s 2s', place);
+    t.equal(await value(database.reads, 'round(extract(epoch FROM next_due() - clock_timestamp()) / 60)'), '90', `${place}: gc.delay`);
+    await database.writes.query(`INSERT INTO repositories (name) VALUES ('team/told') ON CONFLICT DO NOTHING`);
+    t.equal(
+      await value(database.reads, `SELECT undo_window(id) FROM repositories WHERE name = 'team/told'`),
+      '720:00:00',
+      `${place}: gc.undo_window`,
+    );
+    await disconnect(alone);
+  } finally {
+    await database.close();
+  }
+}
+
+async function value(queryer: Queryer, text: string): Promise<string | undefined> {
+  const { rows } = await queryer.query<{ value: string }>(`SELECT (${text})::text AS value`);
+  return rows[0]?.value;
+}
+
+async function handsOver(t: Test, first: ClusterNode, second: ClusterNode): Promise<void> {
+  t.ok(leads(first), 'who is there first leads');
+  process.kill(first.pid, 'SIGSTOP');
+  try {
+    await until('the other one leads', () => leads(second));
+    t.pass('a frozen leader hands over');
+  } finally {
+    process.kill(first.pid, 'SIGCONT');
+  }
+  await untilPushed(first, 'team/a', 'v2');
 }
 
 /** A node that began without its database says why it does not use the one that has come. */
