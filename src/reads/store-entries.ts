@@ -8,9 +8,10 @@ import type { Tag } from '../oci/reference.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { isMarkedDamaged } from '../storage/damage-marks.js';
-import { dataKey, isForeign, linkPrefix, manifestPrefix, parseEntry, tagPrefix, type Entry } from '../storage/keys.js';
+import { dataKey, isForeign, linkPrefix, manifestPrefix, tagPrefix } from '../storage/keys.js';
 import { readManifestObject } from '../storage/manifest-object.js';
 import { unavailable } from '../database/failures.js';
+import { findNewestEntry } from './newest-entry.js';
 
 export interface StoredManifest {
   readonly mediaType: string;
@@ -30,7 +31,7 @@ export class StoreEntries {
   }
 
   async findTag(repository: RepositoryName, tag: Tag): Promise<Digest | undefined> {
-    const newest = await this.findNewest(tagPrefix(repository, tag));
+    const newest = await findNewestEntry(this.store, tagPrefix(repository, tag));
     return newest?.entry.kind === 'tag' && newest.entry.digest !== 'deleted' ? newest.entry.digest : undefined;
   }
 
@@ -38,7 +39,7 @@ export class StoreEntries {
   async findManifest(repository: RepositoryName, digest: Digest): Promise<StoredManifest | undefined> {
     const prefix = manifestPrefix(repository, digest);
     for (let attempt = 0; attempt < attempts; attempt++) {
-      const newest = await this.findNewest(prefix);
+      const newest = await findNewestEntry(this.store, prefix);
       if (newest?.entry.kind !== 'manifest' || newest.entry.deleted) return undefined;
       const known = this.cache.get(newest.key);
       const object = known ?? (await this.store.get(newest.key));
@@ -53,7 +54,7 @@ export class StoreEntries {
   async findLink(repository: RepositoryName, digest: Digest): Promise<LinkedBlob | undefined> {
     const prefix = linkPrefix(repository, digest);
     for (let attempt = 0; attempt < attempts; attempt++) {
-      const newest = await this.findNewest(prefix);
+      const newest = await findNewestEntry(this.store, prefix);
       if (newest?.entry.kind !== 'link' || newest.entry.uuid === 'deleted') return undefined;
       const { uuid } = newest.entry;
       const damaged = await isMarkedDamaged(this.store, uuid);
@@ -76,12 +77,6 @@ export class StoreEntries {
   private async bodyOf(link: string): Promise<string | undefined> {
     const body = await this.store.get(link);
     return body && Buffer.from(body).toString('utf8').trim();
-  }
-
-  private async findNewest(prefix: string): Promise<{ readonly key: string; readonly entry: Entry } | undefined> {
-    const [key] = await this.store.list(prefix, { limit: 1 });
-    const entry = key === undefined ? undefined : parseEntry(key);
-    return key === undefined || entry === undefined ? undefined : { key, entry };
   }
 }
 

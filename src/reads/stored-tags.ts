@@ -3,8 +3,9 @@
 
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { BlobStore } from '../storage/blob-store.js';
-import { parseEntry, repositoriesPrefix, tagPrefix } from '../storage/keys.js';
+import { parseEntry, repositoriesPrefix, tagPrefix, type Entry } from '../storage/keys.js';
 import { byBytes } from './in-order.js';
+import { findNewestEntry } from './newest-entry.js';
 
 /** What one LIST of an object store answers at most. */
 const pageKeys = 1000;
@@ -23,32 +24,36 @@ export async function listStoredTags(
 ): Promise<string[] | undefined> {
   const prefix = tagPrefix(repository, '');
   const tags: string[] = [];
-  const add = (key: string, tag: string): void => {
-    const entry = parseEntry(key);
-    if (tag > last && entry?.kind === 'tag' && entry.digest !== 'deleted') tags.push(tag);
+  const add = (entry: Entry): void => {
+    if (entry.kind === 'tag' && entry.tag > last && entry.digest !== 'deleted') tags.push(entry.tag);
   };
   const pageSize = Math.max(pageKeys, limit);
   let current = '';
   for (let after = prefix + last.slice(0, mostLast); ;) {
     const keys = await store.list(prefix, { after, limit: pageSize });
     for (const key of keys) {
-      const tag = key.slice(prefix.length, key.indexOf('/', prefix.length));
-      if (tag !== current) add(key, tag);
-      current = tag;
+      if (key.startsWith(`${prefix}${current}/`)) continue;
+      // Whatever else lies there is no tag.
+      const entry = parseEntry(key);
+      if (entry?.kind !== 'tag') continue;
+      add(entry);
+      current = entry.tag;
     }
     if (keys.length < pageSize) break;
+    const end = keys.at(-1) ?? '';
+    const [name = ''] = end.slice(prefix.length).split('/', 1);
     if (tags.length >= limit) {
-      await addShorter(store, prefix, current, add);
+      await addShorter(store, prefix, name, add);
       break;
     }
-    after = `${prefix}${current}/${afterAllEntries}`;
+    after = name === current ? `${prefix}${name}/${afterAllEntries}` : end;
   }
   if (tags.length > 0) return tags.sort(byBytes).slice(0, limit);
   return (await isRepository(store, repository)) ? [] : undefined;
 }
 
 export async function isRepository(store: BlobStore, name: string): Promise<boolean> {
-  return (await store.list(`${repositoriesPrefix}${name}/_`, { limit: 1 })).length > 0;
+  return (await findNewestEntry(store, `${repositoriesPrefix}${name}/_`)) !== undefined;
 }
 
 /** Sorts behind every sequence. */
@@ -58,11 +63,10 @@ const afterAllEntries = '~';
  * Keys sort by the tag with a slash behind it, where `a-b/` and `a.b/` come before `a/`. So of the tags that a walk has not come to, those that come before one that it has
  * seen are beginnings of the one where it stands.
  */
-async function addShorter(store: BlobStore, prefix: string, tag: string, add: (key: string, tag: string) => void): Promise<void> {
+async function addShorter(store: BlobStore, prefix: string, tag: string, add: (entry: Entry) => void): Promise<void> {
   for (let end = 1; end < tag.length; end++) {
     if (tag[end] !== '-' && tag[end] !== '.') continue;
-    const shorter = tag.slice(0, end);
-    const [key] = await store.list(`${prefix}${shorter}/`, { limit: 1 });
-    if (key !== undefined) add(key, shorter);
+    const newest = await findNewestEntry(store, `${prefix}${tag.slice(0, end)}/`);
+    if (newest !== undefined) add(newest.entry);
   }
 }

@@ -166,7 +166,7 @@ class CatchUp {
     // Oldest first, as they were written.
     const entries = tags.flatMap((group) => group.entries.toReversed().map((entry) => ({ group, entry })));
     const asked = entries.map(({ entry }) => entry as Extract<StoredEntry, { kind: 'tag' }>);
-    const unknown = entries.length === 0 ? [] : await listUnknownTagEntries(this.journal.writes, asked as never);
+    const unknown = entries.length === 0 ? [] : await listUnknownTagEntries(this.journal.writes, asked);
     for (const index of unknown) {
       const { group, entry } = entries[index] as (typeof entries)[number];
       await this.adoptTagEntry(group, entry.key);

@@ -9,7 +9,7 @@ import type { RepositoryName } from '../oci/repository-name.js';
 import type { Lookups } from '../storage/batch-lookups.js';
 import type { DamageMarks } from '../storage/damage-marks.js';
 import { dataKey, entryKey, isDeletion, isForeign, referrerTemplate, timeInTagBody } from '../storage/keys.js';
-import { tagOf, type EntryGroup, type StoredEntry } from './entry-groups.js';
+import type { EntryGroup, StoredEntry } from './entry-groups.js';
 import { parseManifestObject } from './manifest-object.js';
 
 /** An object that does not fit, and why. */
@@ -152,7 +152,7 @@ async function readTag(store: Lookups, group: EntryGroup, findings: Finding[]) {
   const times = await Promise.all(tagEntries.map(({ key }) => readTime(store, key, findings)));
   const entries = tagEntries.map((entry, index): RestoredTagEntry => {
     const { repository, sequence, digest } = entry;
-    const common = { repository, tag: tagOf(entry), prefix: group.prefix, sequence };
+    const common = { repository, tag: entry.tag, prefix: group.prefix, sequence };
     return { ...common, digest: digest === 'deleted' ? undefined : digest, at: times[index] };
   });
   const [newest] = entries;

@@ -29,8 +29,8 @@
  * A template is a key whose sequence is not known yet; `%` stands for it.
  */
 import { algorithmOf, findDigest, hexOf, type Digest } from '../oci/digest.js';
-import type { Tag } from '../oci/reference.js';
-import type { RepositoryName } from '../oci/repository-name.js';
+import { findTag, type Tag } from '../oci/reference.js';
+import { findRepositoryName, type RepositoryName } from '../oci/repository-name.js';
 
 export type KeyTemplate = string & { readonly __keyTemplate: true };
 
@@ -166,42 +166,48 @@ export function templateOf(key: string, sequence: bigint): KeyTemplate {
 }
 
 /** What an entry's key says. */
-export type Entry = { readonly repository: string; readonly sequence: bigint } & (
+export type Entry = { readonly repository: RepositoryName; readonly sequence: bigint } & (
   | { readonly kind: 'link'; readonly digest: Digest; /** `deleted` for a deletion. */ readonly uuid: string }
   | { readonly kind: 'manifest'; readonly digest: Digest; readonly deleted: boolean }
   | { readonly kind: 'referrer'; readonly subject: Digest; readonly digest: Digest }
-  | { readonly kind: 'tag'; readonly tag: string; readonly digest: Digest | 'deleted' }
+  | { readonly kind: 'tag'; readonly tag: Tag; readonly digest: Digest | 'deleted' }
 );
 
-/** Reads an entry back from its key; undefined for a key that is none. */
+/** Reads an entry back from its key; undefined for a key that no version of this program has written. */
 export function parseEntry(key: string): Entry | undefined {
   const segments = key.split('/');
   // No component of a repository name begins with `_`, though a tag may.
   const kindAt = segments.findIndex((segment) => segment.startsWith('_'));
   if (segments[0] !== 'repositories' || kindAt < 2) return undefined;
-  const repository = segments.slice(1, kindAt).join('/');
+  const repository = findRepositoryName(segments.slice(1, kindAt).join('/'));
   const [kind, ...path] = segments.slice(kindAt);
-  if (kind === '_tags') return path.length === 2 ? tagEntry(repository, path[0] ?? '', path[1] ?? '') : undefined;
-  const digest = findDigest(`${path[0]}:${path[1]}`);
-  const [head = '', rest] = (path[2] ?? '').split('.');
-  if (path.length !== 3 || digest === undefined) return undefined;
-  if (kind === '_referrers') {
-    const referrer = findDigest(head.replace('-', ':'));
-    return referrer && { kind: 'referrer', repository, subject: digest, digest: referrer, sequence: sequenceOf(rest) };
+  const parts = path.at(-1)?.split('.') ?? [];
+  const sequence = sequenceOf(kind === '_referrers' ? parts.pop() : parts.shift());
+  if (repository === undefined || sequence === undefined || parts.length > 2) return undefined;
+  const [head, rest] = parts;
+  if (kind === '_tags') {
+    const tag = path.length === 2 ? findTag(path[0] ?? '') : undefined;
+    const digest = head === 'deleted' && rest === undefined ? head : findDigest(`${head}:${rest}`);
+    return tag && digest && { kind: 'tag', repository, tag, digest, sequence };
   }
-  if (kind === '_manifests') return { kind: 'manifest', repository, digest, deleted: rest === 'deleted', sequence: sequenceOf(head) };
-  if (kind !== '_blobs' || rest === undefined) return undefined;
-  return { kind: 'link', repository, digest, uuid: rest, sequence: sequenceOf(head) };
+  const digest = findDigest(`${path[0]}:${path[1]}`);
+  if (path.length !== 3 || digest === undefined || rest !== undefined) return undefined;
+  if (kind === '_referrers') {
+    const referrer = findDigest(head?.replace('-', ':') ?? '');
+    return referrer && { kind: 'referrer', repository, subject: digest, digest: referrer, sequence };
+  }
+  const isDeleted = head === 'deleted';
+  if (kind === '_manifests')
+    return head === undefined || isDeleted ? { kind: 'manifest', repository, digest, deleted: isDeleted, sequence } : undefined;
+  if (kind !== '_blobs' || head === undefined || !linkEnd.test(head)) return undefined;
+  return { kind: 'link', repository, digest, uuid: head, sequence };
 }
 
-function tagEntry(repository: string, tag: string, name: string): Entry | undefined {
-  const [sequence, algorithm, hex] = name.split('.');
-  const digest = algorithm === 'deleted' ? 'deleted' : findDigest(`${algorithm}:${hex}`);
-  return digest && { kind: 'tag', repository, tag, digest, sequence: sequenceOf(sequence) };
-}
+const linkEnd = /^(deleted|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$/;
 
-function sequenceOf(text: string | undefined): bigint {
-  return largestSequence - BigInt(text ?? '0');
+function sequenceOf(text = ''): bigint | undefined {
+  const sequence = /^\d{20}$/.test(text) ? largestSequence - BigInt(text) : -1n;
+  return sequence < 0n ? undefined : sequence;
 }
 
 function digestPath(digest: Digest): string {

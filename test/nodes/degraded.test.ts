@@ -3,8 +3,10 @@
 
 /** Pulls while Postgres is away: the same answers, from the store alone, be it a directory or a bucket. */
 import { request as httpRequest } from 'node:http';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { bareBucket, bareDirectory } from '../support/bare-store.js';
 import { errorCode, HttpClient, jsonOf, type Answer } from '../support/http-client.js';
 import { startRegistry, type RunningRegistry } from '../support/registry.js';
 import { stopS3Servers } from '../support/s3-server.js';
@@ -36,7 +38,7 @@ class Stage {
   node: RunningRegistry;
   client: HttpClient;
 
-  private readonly store: TestStore;
+  readonly store: TestStore;
 
   private constructor(engine: Engine, postgres: StoppablePostgres, store: TestStore, node: RunningRegistry) {
     this.store = store;
@@ -285,6 +287,32 @@ async function sameAnswers(t: Test, stage: Stage): Promise<void> {
   t.strictSame(complaints, [], 'and nothing else is told as a failure');
 }
 
+/** In a key. */
+const place = (digest: string): string => digest.replace(':', '/');
+
+/** Some tools leave keys of their own, which list before the entries: markers of folders in a bucket, notes in a directory. A rebuild passes them over, too. */
+async function keysOfOthers(t: Test, stage: Stage): Promise<void> {
+  const before = await ask(stage.client, questions());
+  const { bucket, root } = stage.store;
+  const store = bucket === undefined ? bareDirectory(path.join(root, 'store')) : bareBucket(bucket.server, bucket.name);
+  const names = ['.DS_Store', '.a', '.b', '00000000000000000000.copy', '0'];
+  const directories = [
+    '_tags',
+    ...['latest', 'moving', 'deleted-alone', '1.0', 'never', 'nested/1'].map((tag) => `_tags/${tag}`),
+    ...[image, other, deleted].map((body) => `_manifests/${place(digestOf(body))}`),
+    ...[layer, 'to be deleted'].map((body) => `_blobs/${place(digestOf(body))}`),
+    `_referrers/${place(digestOf(image))}`,
+  ].map((directory) => `repositories/${one}/${directory}/`);
+  directories.push('repositories/no/repository/_tags/x/', 'repositories/No Name/_tags/x/');
+  for (const directory of directories) {
+    for (const name of bucket === undefined ? names : ['', ...names]) await store.write(directory + name, 'not ours');
+  }
+  await stage.lose();
+  const without = await ask(stage.client, questions());
+  for (const [index, reply] of without.entries()) t.strictSame(reply, before[index], reply.question);
+  await stage.recover();
+}
+
 async function refusals(t: Test, stage: Stage): Promise<void> {
   await stage.lose();
   const { client } = stage;
@@ -474,6 +502,7 @@ for (const [engine, store] of [
     t.teardown(() => stage.close());
     await populate(stage.client);
     await t.test('the same answers without Postgres', (t) => sameAnswers(t, stage));
+    await t.test('keys of others', (t) => keysOfOthers(t, stage));
     await t.test('nothing is served that may not be', (t) => refusals(t, stage));
     await t.test('writes', (t) => writes(t, stage));
     await t.test('an upload goes on afterwards', (t) => uploadGoesOn(t, stage));

@@ -118,6 +118,22 @@ void t.test('other keys are none', async (t) => {
     `repositories/a/_blobs/sha256/${'ab'.repeat(32)}/09223372036854775800`,
     'repositories/a/_blobs/sha256/x/1.y',
     `repositories/a/_manifests/md5/${'ab'.repeat(16)}/1`,
+    'repositories/A/_tags/x/09223372036854775800.deleted',
+    'repositories/a/_tags/09223372036854775800.deleted',
+    'repositories/a/_tags/x y/09223372036854775800.deleted',
+    'repositories/a/_tags/x/',
+    'repositories/a/_tags/x/1.deleted',
+    'repositories/a/_tags/x/99999999999999999999.deleted',
+    'repositories/a/_tags/x/09223372036854775800.deleted.bak',
+    ...['', '.DS_Store', 'copy', '1', '09223372036854775800.copy', '09223372036854775800.deleted.copy'].map(
+      (name) => `repositories/a/_manifests/sha256/${'ab'.repeat(32)}/${name}`,
+    ),
+    ...['', '.DS_Store', `1.${uuid}`, '09223372036854775800.copy', `09223372036854775800.${uuid}.copy`].map(
+      (name) => `repositories/a/_blobs/sha256/${'ab'.repeat(32)}/${name}`,
+    ),
+    ...['', `sha256-${'ab'.repeat(32)}`, `sha256-${'ab'.repeat(32)}.1`].map(
+      (name) => `repositories/a/_referrers/sha256/${'ab'.repeat(32)}/${name}`,
+    ),
   ]) {
     t.equal(parseEntry(key), undefined, key);
   }
