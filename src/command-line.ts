@@ -17,8 +17,10 @@ import { statusCommand } from './commands/status.js';
 import { tagCommand } from './commands/tag.js';
 import { checkFiles } from './config/check-files.js';
 import { childEnvironment, ConfigurationError, loadConfig, readSupervision, type Config } from './config/config.js';
+import { reasonOf } from './database/failures.js';
 import { startNode, version } from './node.js';
 import { openLog, type Log } from './observe/log.js';
+import { StoreLost } from './storage/store-lost.js';
 import { onHangUp } from './supervision/hang-up.js';
 import { chooseNotify, openServiceManager, type ServiceManager } from './supervision/service-manager.js';
 import { answersAt, startWatchdog } from './supervision/watchdog.js';
@@ -96,7 +98,7 @@ async function main(args: readonly string[]): Promise<void> {
   const own = values as Readonly<Record<string, string | boolean | undefined>>;
   process.exitCode = await command.run({ config, version, values: own, arguments: positionals }).catch((error: unknown) => {
     if (error instanceof UsageError || error instanceof ConfigurationError) throw error;
-    return fail(error instanceof Error ? error.message : String(error), 1);
+    return fail(reasonOf(error instanceof Error && error.cause instanceof StoreLost ? error.cause : error), 1);
   });
 }
 

@@ -50,6 +50,8 @@ export interface JobParts {
   readonly scrub: Pick<BackgroundOptions, 'pool' | 'hasher' | 'counters'>;
 }
 
+/** How often a store that is lost is looked for. */
+const lostStoreMs = 1_000;
 /** At once. */
 const mostForgotten = 10_000;
 
@@ -74,7 +76,7 @@ export function startJobs({
       intervalMs,
       async () => void (await work()),
       (error) => {
-        if (availability.degraded) return;
+        if (availability.degraded || continuity.isStoreLost) return;
         // The line that the database is away comes with it, or has to come yet.
         log[isConnectionLoss(error) ? 'warn' : 'error']({ err: error, job: name }, 'a job failed');
       },
@@ -90,6 +92,13 @@ export function startJobs({
   const onError = (error: unknown): void => log.error({ err: error }, 'a pending write could not be ended');
   const ageSeconds = config.uploads.expire_after / 1000;
   start('generation', markIntervalMs, () => continuity.refresh());
+  // The job above tells of failures.
+  startWhile(
+    () => continuity.isStoreLost,
+    'look for the store',
+    lostStoreMs,
+    () => continuity.refresh().catch(() => undefined),
+  );
   startWhile(writable, 'give up lost writes', 15_000, () => giveUpLostWrites(journal));
   startWhile(leads, 'high water', 60_000, () => continuity.recordHighWater());
   startWhile(leads, 'expire pending writes', 5_000, () => expireWrites(journal, onError));

@@ -42,6 +42,7 @@ import {
   countHashing,
   countLeadership,
   countManifestCache,
+  countStore,
   countUploads,
 } from './observe/node-metrics.js';
 import { observePools } from './observe/observed-pool.js';
@@ -227,6 +228,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
     countManifestCache(metrics, cache);
     countCluster(metrics, database.reads);
     countAvailability(metrics, availability);
+    countStore(metrics, () => continuity.isStoreLost);
     countScrub(metrics, scrubbed, database.reads);
     countLeadership(metrics, () => presence?.isLeader === true);
     countCollection(metrics, counters, database.reads);
@@ -263,6 +265,9 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
         },
         get degraded() {
           return availability.degraded;
+        },
+        get storeLost() {
+          return continuity.isStoreLost;
         },
       },
       availability,

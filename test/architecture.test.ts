@@ -38,6 +38,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'storage/damage-marks',
     'storage/keys',
     'storage/manifest-object',
+    'storage/store-lost',
     'type:manifest/manifest-cache',
     ...domains.map((domain) => `${domain}/*-queries`),
   ],

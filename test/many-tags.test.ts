@@ -44,7 +44,7 @@ async function pushTagged(place: Place, name: string): Promise<{ repository: Rep
 async function openJournal(place: Place, store: BlobStore): Promise<Journal> {
   const id = randomUUID();
   await place.sql(`INSERT INTO nodes (id, version) VALUES ($1, 'test')`, [id]);
-  const history = { epoch: 0, highest: 0n, drawn: () => Promise.resolve(), remember: () => true };
+  const history = { epoch: 0, highest: 0n, drawn: () => Promise.resolve(), requireStore: () => Promise.resolve(), remember: () => true };
   return { writes: place.collection.pool, store, node: { id }, active: new Set(), history };
 }
 

@@ -31,7 +31,10 @@ import {
   writeHighWater,
   type GenerationMark,
 } from '../storage/cluster-marks.js';
+import { nodeKey, ownerKey } from '../storage/keys.js';
+import { storeLost, StoreLost } from '../storage/store-lost.js';
 import { RecentWrites, type RecentWrite } from './recent-writes.js';
+import { changeBetween, goneBack } from './database-changes.js';
 import { findDoubt, type Doubt } from './unclean-end.js';
 
 export interface ContinuityOptions {
@@ -62,6 +65,8 @@ export class Continuity {
 
   private known: DatabaseFacts | undefined;
   private markReadAt = -Infinity;
+  /** Since when the store has been without the marks of this cluster. */
+  private lostSince: number | undefined;
   private highestSeen = 0n;
   private blocksEnd = 0n;
   private extending: Promise<void> | undefined;
@@ -94,7 +99,13 @@ export class Continuity {
   /** Why nothing may be written or deleted now; undefined when it may. */
   get obstacle(): string | undefined {
     if (this.reason !== undefined) return this.reason;
+    if (this.isStoreLost) return 'the store has lost its marks';
     return performance.now() - this.markReadAt > markValidMs ? 'the store could not be asked for its generation' : undefined;
+  }
+
+  /** The store that answers is not the one that it was. */
+  get isStoreLost(): boolean {
+    return this.lostSince !== undefined;
   }
 
   /** The generation that this node works in. */
@@ -115,6 +126,7 @@ export class Continuity {
   /** Throws 503 when nothing may be written. */
   checkWritable(): void {
     const { obstacle } = this;
+    if (this.isStoreLost) throw storeLost(this.store.location);
     if (obstacle !== undefined) throw unavailable(`nothing can be written now: ${obstacle}`);
   }
 
@@ -150,15 +162,28 @@ export class Continuity {
     return true;
   }
 
-  /** Reads the store's generation. To be called every `markIntervalMs`. */
+  /** Reads the store's generation. To be called every `markIntervalMs`, and more often while the store is lost. */
   async refresh(): Promise<void> {
     const at = performance.now();
     const mark = await readGeneration(this.store);
+    if (!(await this.isOurs(mark))) return this.loseStore();
+    await this.regainStore();
     this.markReadAt = at;
     if (mark === undefined || this.known === undefined || this.checking !== undefined) return;
     const { generation, fingerprint } = this.known;
     if (mark.generation !== generation) this.suspect(`the store goes with generation ${mark.generation} of the database`);
     else if (mark.fingerprint !== fingerprint) this.suspect(`the store goes with ${mark.fingerprint}, and this is ${fingerprint}`);
+  }
+
+  /**
+   * Throws 503 unless the store has this node's mark. To be called after what it has was looked at or changed, and before anybody concludes from what it has not: on a directory that is
+   * not mounted everything is missing, every deletion succeeds, and what is written is hidden when the mount is back.
+   */
+  async requireStore(): Promise<void> {
+    const node = this.nodeId();
+    if ((await this.store.size(node === undefined ? ownerKey : nodeKey(node))) !== undefined) return;
+    await this.refresh().catch(() => undefined);
+    throw storeLost(this.store.location);
   }
 
   /** Records how far the database is. To be called every minute by one node, and at the end. */
@@ -177,6 +202,36 @@ export class Continuity {
     }
     this.closed = true;
     await this.checking;
+  }
+
+  /** A node has its mark for as long as it has its row; the generation's is there since the database was verified. */
+  private async isOurs(mark: GenerationMark | undefined): Promise<boolean> {
+    // Without the database a node starts on a store that has an owner.
+    if (this.known === undefined || this.database === undefined) return (await this.store.size(ownerKey)) !== undefined;
+    if (mark === undefined) return false;
+    const node = this.nodeId();
+    if (node === undefined || (await this.store.size(nodeKey(node))) !== undefined) return true;
+    // Whoever was declared dead has lost both, and comes back under a new id. Without the database nobody can tell.
+    return !(await isNode(this.database.reads, node).catch(() => false));
+  }
+
+  private loseStore(): void {
+    if (this.lostSince !== undefined) return;
+    this.lostSince = performance.now();
+    const { message } = new StoreLost(this.store.location);
+    this.log(
+      'error',
+      `${message} Nothing is written until it is back; after it was restored from a copy all nodes have to be started anew`,
+    );
+  }
+
+  private async regainStore(): Promise<void> {
+    if (this.lostSince === undefined) return;
+    // What was noted in the place of the store is not known to it.
+    this.blocksEnd = await readBlocksEnd(this.store);
+    const seconds = Math.round((performance.now() - this.lostSince) / 100) / 10;
+    this.lostSince = undefined;
+    this.log('info', `the store is back after ${seconds} s`);
   }
 
   /** Closes the node for writes until the database is verified. */
@@ -227,6 +282,7 @@ export class Continuity {
   private async verify(client: Client, jump: boolean, doubt?: Doubt): Promise<string | undefined> {
     const at = performance.now();
     const mark = await readGeneration(this.store);
+    if (mark === undefined && this.known !== undefined) throw new StoreLost(this.store.location);
     const [highWater, blocksEnd] = [await readHighWater(this.store), await readBlocksEnd(this.store)];
     const before = this.highestSeen;
     let facts = await findFacts(client);
@@ -307,23 +363,6 @@ export class Continuity {
       await this.extending;
     }
   }
-}
-
-/** How the database differs from the one that was verified. */
-function changeBetween(known: DatabaseFacts, facts: DatabaseFacts, highest: bigint): string | undefined {
-  if (facts.unfit !== undefined) return facts.unfit;
-  if (facts.fingerprint !== known.fingerprint) return `it was ${known.fingerprint} and is ${facts.fingerprint}`;
-  if (facts.generation !== known.generation) return `its generation was ${known.generation} and is ${facts.generation}`;
-  if (facts.startedAt !== known.startedAt) return 'its server was started anew';
-  return facts.sequence < highest ? `its sequence was ${highest} and is ${facts.sequence}` : undefined;
-}
-
-/** How the database contradicts what the store, or this node, knows of it. */
-function goneBack(mark: GenerationMark, facts: DatabaseFacts, highWater: bigint, highest: bigint): string | undefined {
-  if (facts.generation === mark.generation && facts.fingerprint !== mark.fingerprint)
-    return `it was ${mark.fingerprint} and is ${facts.fingerprint}`;
-  if (facts.sequence < highWater) return `its sequence is ${facts.sequence}, the store knows of ${highWater}`;
-  return facts.sequence < highest ? `its sequence was ${highest} and is ${facts.sequence}` : undefined;
 }
 
 /** Somebody's lock may be in the way; a newer write is for good. */

@@ -9,6 +9,8 @@ export interface Health {
   readonly draining: boolean;
   /** The database cannot be asked, so nothing but pulls is served. */
   readonly degraded: boolean;
+  /** The store that answers is not the one that it was, so not even pulls are served. */
+  readonly storeLost: boolean;
 }
 
 const json = { 'Content-Type': 'application/json' };
@@ -24,8 +26,11 @@ export function getLivez(): Reply {
 }
 
 /** The node serves. One that has lost its database is ready all the same, since it serves pulls. Anybody may ask, so where the database is, and what it said, stays in the log. */
-export function getReadyz({ draining, degraded }: Health): Reply {
-  if (draining) return { status: 503, headers: { ...json, 'Retry-After': '2' }, body: '{"status":"not ready","reason":"draining"}' };
+export function getReadyz({ draining, degraded, storeLost }: Health): Reply {
+  if (draining || storeLost) {
+    const reason = draining ? 'draining' : 'the store is not there, or another';
+    return { status: 503, headers: { ...json, 'Retry-After': '2' }, body: JSON.stringify({ status: 'not ready', reason }) };
+  }
   return {
     status: 200,
     headers: json,

@@ -18,6 +18,7 @@ import { errorBody, RegistryError } from '../oci/errors.js';
 import type { RequestLimits } from '../limits/request-limits.js';
 import { getReferrers } from '../referrer/handlers.js';
 import { getCatalog } from '../repository/catalog.js';
+import { StoreLost } from '../storage/store-lost.js';
 import { getTags } from '../tag/handlers.js';
 import { getTagHistory, postManifestRestore, postTagRestore } from '../undo/handlers.js';
 import type { RestoreParts } from '../undo/restore.js';
@@ -214,8 +215,8 @@ function errorReply(registry: Registry, request: Request, error: unknown): Reply
   const json: Headers = { 'Content-Type': 'application/json' };
   if (error instanceof RegistryError) {
     if (error.rule !== undefined) registry.onRefusal?.(request, error.rule);
-    // That the database, an issuer or the directory of users is away is told once, not by each request that needed it.
-    const isTold = [DatabaseAway, IssuerAway, DirectoryAway].some((kind) => error.cause instanceof kind);
+    // That the database, the store, an issuer or the directory of users is away is told once, not by each request that needed it.
+    const isTold = [DatabaseAway, StoreLost, IssuerAway, DirectoryAway].some((kind) => error.cause instanceof kind);
     if (error.status >= 500 && !isTold) registry.onFailure(error, request);
     return faultReply(error, request.id);
   }

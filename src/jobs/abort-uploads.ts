@@ -7,13 +7,13 @@ import { deleteAbort, listDueAborts } from '../upload/session-queries.js';
 const atOnce = 100;
 
 /** Has the store drop the parts of uploads that ended before they were complete. Doing it twice does no harm, and neither does doing it to one that was completed after all. */
-export async function abortUploads({ writes, store }: Journal): Promise<void> {
+export async function abortUploads({ writes, store, history }: Journal): Promise<void> {
   for (;;) {
     const due = await listDueAborts(writes, atOnce);
-    for (const upload of due) {
-      await store.abort(upload.key, upload.begun);
-      await deleteAbort(writes, upload);
-    }
+    if (due.length === 0) return;
+    for (const upload of due) await store.abort(upload.key, upload.begun);
+    await history.requireStore();
+    for (const upload of due) await deleteAbort(writes, upload);
     if (due.length < atOnce) return;
   }
 }

@@ -43,14 +43,16 @@ export async function expireWrites(journal: Journal, onError: (error: unknown) =
 }
 
 async function rollForward(journal: Journal, { sequence, repository: name }: ExpiredWrite, deletion: PendingDeletion): Promise<void> {
-  const { writes, store, node } = journal;
+  const { writes, store, node, history } = journal;
   const repository = parseRepositoryName(name);
   // The bytes that its writer has in hand, and may still write. A node of a version before 0031 did not tell them: its own entry, if it lands, has a time and ours none. That
   // is all that a body says, whatever is served hangs on the key; and a time that nobody knows keeps the history for longer.
   const bytes = Buffer.from('body' in deletion ? deletion.body : '');
   const put = async (template: KeyTemplate): Promise<void> => {
     const key = entryKey(template, sequence);
-    if ((await store.size(key)) === undefined) await store.put(key, bytes);
+    if ((await store.size(key)) !== undefined) return;
+    await store.put(key, bytes);
+    await history.requireStore();
   };
   try {
     if ('tag' in deletion) {

@@ -23,7 +23,7 @@ export interface Journal {
   readonly quotas?: Quotas | undefined;
 }
 
-/** Notices a database that has gone back in time, and remembers what it must not forget (cluster/continuity.ts). */
+/** Notices a database that has gone back in time, or a store that is another, and remembers what it must not forget (cluster/continuity.ts). */
 export interface History {
   /** Changes whenever it became uncertain which database answers. */
   readonly epoch: number;
@@ -31,6 +31,8 @@ export interface History {
   readonly highest: bigint;
   /** Rejects with 503 when a statement that was sent when the highest was `before` has drawn an older one. */
   drawn(sequence: bigint, before: bigint): Promise<void>;
+  /** Rejects with 503 when the store that answers has not the mark of this node. */
+  requireStore(): Promise<void>;
   /** False when the write is not to be acknowledged: the database that committed it may be another than the one that answers now. */
   remember(write: { readonly sequence: bigint; readonly templates: readonly KeyTemplate[] }, epoch: number): boolean;
 }
@@ -116,6 +118,8 @@ async function writeOnce(
 ): Promise<'committed' | { readonly failure: unknown }> {
   try {
     await putObjects(journal.store, prepared);
+    // An object store that is gone takes nothing; a directory that is not mounted takes everything.
+    if (journal.store.kind === 'filesystem') await journal.history.requireStore();
   } catch (failure) {
     await withdraw(journal, owner, prepared, true);
     return { failure };
@@ -165,6 +169,7 @@ async function withdraw(
     if (!(await abandonOwnWrite(journal.writes, owner, sequence, mayLandLate))) return false;
     const keys = objects.map(({ template }) => entryKey(template, sequence));
     await journal.store.delete(keys);
+    await journal.history.requireStore();
     await deleteTrash(journal.writes, keys);
     return true;
   } catch {

@@ -58,6 +58,12 @@ export function countAvailability(metrics: Metrics, availability: Availability):
   metrics.count('registry_database_lost_total', 'How often the database was lost.', () => availability.losses);
 }
 
+export function countStore(metrics: Metrics, isLost: () => boolean): void {
+  metrics.gauge('registry_store_lost', '1 while the store that answers is not the one that it was: nothing can be pushed.', () =>
+    isLost() ? 1 : 0,
+  );
+}
+
 /** Whether this node leads. */
 export function countLeadership(metrics: Metrics, leads: () => boolean): void {
   metrics.gauge('registry_leader', '1 on the node that leads.', () => (leads() ? 1 : 0));

@@ -7,6 +7,7 @@ import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/repository-name.js';
 import type { BlobStore } from '../storage/blob-store.js';
 import { linkPrefix, manifestPrefix, tagPrefix } from '../storage/keys.js';
+import { requireOwner } from '../storage/store-lost.js';
 import type { MetadataReads } from './metadata-reads.js';
 import { SharedLookups } from './shared-lookups.js';
 import { StoreEntries } from './store-entries.js';
@@ -18,31 +19,36 @@ import { listStoredTags } from './stored-tags.js';
 export function openStoreReads(store: BlobStore, cache: ManifestCache): MetadataReads {
   const entries = new StoreEntries(store, cache);
   const lookups = new SharedLookups();
+  /** Nothing is there in a store that has gone. */
+  const certain = async <Answer>(answer: Promise<Answer>): Promise<Answer> => {
+    const found = await answer;
+    if (found === undefined || (Array.isArray(found) && found.length === 0)) await requireOwner(store);
+    return found;
+  };
+  const find = <Answer>(name: string, look: () => Promise<Answer>): Promise<Answer> => lookups.find(name, () => certain(look()));
   const found = async (repository: RepositoryName, digest: Digest): Promise<FoundManifest | undefined> => {
     const manifest = await entries.findManifest(repository, digest);
     return manifest && { digest, mediaType: manifest.mediaType, size: manifest.bytes.byteLength, content: manifest.bytes };
   };
   return {
     links: {
-      find: ({ repository, digest }) => lookups.find(linkPrefix(repository, digest), () => entries.findLink(repository, digest)),
+      find: ({ repository, digest }) => find(linkPrefix(repository, digest), () => entries.findLink(repository, digest)),
     },
     manifestsByTag: {
       find: ({ repository, tag }) =>
-        lookups.find(tagPrefix(repository, tag), async () => {
+        find(tagPrefix(repository, tag), async () => {
           const digest = await entries.findTag(repository, tag);
           return digest === undefined ? undefined : found(repository, digest);
         }),
     },
     manifestsByDigest: {
-      find: ({ repository, digest }) => lookups.find(manifestPrefix(repository, digest), () => found(repository, digest)),
+      find: ({ repository, digest }) => find(manifestPrefix(repository, digest), () => found(repository, digest)),
     },
-    findManifestBytes: async (repository, digest) => (await entries.findManifest(repository, digest))?.bytes,
+    findManifestBytes: async (repository, digest) => (await certain(entries.findManifest(repository, digest)))?.bytes,
     listTags: (repository, last, limit) =>
-      lookups.find(`tags ${repository} ${limit} ${last}`, () => listStoredTags(store, repository, last, limit)),
-    listRepositories: (last, limit) => lookups.find(`repositories ${limit} ${last}`, () => listStoredRepositories(store, last, limit)),
+      find(`tags ${repository} ${limit} ${last}`, () => listStoredTags(store, repository, last, limit)),
+    listRepositories: (last, limit) => find(`repositories ${limit} ${last}`, () => listStoredRepositories(store, last, limit)),
     listReferrers: (repository, subject, filter) =>
-      lookups.find(`referrers ${repository} ${subject} ${JSON.stringify(filter)}`, () =>
-        listStoredReferrers(entries, repository, subject, filter),
-      ),
+      find(`referrers ${repository} ${subject} ${JSON.stringify(filter)}`, () => listStoredReferrers(entries, repository, subject, filter)),
   };
 }

@@ -94,6 +94,8 @@ export async function catchUp(
     onProgress?.(counts);
   }
   await walk.look(groups);
+  // A listing ends early where the store has gone.
+  await journal.history.requireStore();
   await walk.finishDeletions();
   for (const kind of ['tag', 'manifest', 'link', 'tombstone'] as const) {
     for await (const { rows } of listIndexed(journal.writes, kind)) {
@@ -199,6 +201,7 @@ class CatchUp {
     if (newest < mine) {
       const key = keyOf(kind, place, known);
       if ((await this.journal.store.size(key)) !== undefined) return;
+      await this.journal.history.requireStore();
       if (known.row === undefined) await dropTombstone(this.journal.writes, place.prefix, mine);
       else if (!(await (kind === 'link' ? dropLink : dropManifest)(this.journal.writes, this.journal.node.id, place, mine))) return;
       this.counts.dropped++;
@@ -277,8 +280,9 @@ class CatchUp {
 
   /** A row beside the store: when its entry is not there, it goes. */
   async lookFor(row: IndexedEntry): Promise<void> {
-    const { store, writes, node } = this.journal;
+    const { store, writes, node, history } = this.journal;
     if ((await store.size(entryOf(row))) !== undefined) return;
+    await history.requireStore();
     const { repository, sequence } = row;
     if (row.kind === 'tombstone') await dropTombstone(writes, row.path, sequence);
     else if (row.kind === 'link') {

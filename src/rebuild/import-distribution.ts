@@ -47,6 +47,7 @@ export async function importDistribution(journal: Journal, options: ImportOption
     counts.repositories++;
     options.onProgress(counts);
   }
+  await journal.history.requireStore();
   return counts.repositories === 0 ? undefined : counts;
 }
 

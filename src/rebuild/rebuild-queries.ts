@@ -31,6 +31,8 @@ export interface DatabaseState {
   readonly nodes: readonly string[];
   readonly isEmpty: boolean;
   readonly isRebuilding: boolean;
+  /** It went with a store that had an owner. */
+  readonly knowsStore: boolean;
 }
 
 /**
@@ -45,11 +47,17 @@ export async function beginRebuild(client: PoolClient, mayBegin: (state: Databas
     await client.query(`SET LOCAL statement_timeout = '38s'`);
     await client.query('LOCK TABLE nodes IN SHARE ROW EXCLUSIVE MODE');
     const nodes = await client.query<{ id: string }>(`SELECT id FROM nodes WHERE heartbeat_at > clock_timestamp() - interval '60 seconds'`);
-    const state = await client.query<{ is_empty: boolean; is_rebuilding: boolean }>(
-      'SELECT NOT EXISTS (SELECT FROM repositories) AS is_empty, rebuild_started_at IS NOT NULL AS is_rebuilding FROM cluster',
+    const state = await client.query<{ is_empty: boolean; is_rebuilding: boolean; knows_store: boolean }>(
+      `SELECT NOT EXISTS (SELECT FROM repositories) AS is_empty, rebuild_started_at IS NOT NULL AS is_rebuilding, store_id IS NOT NULL AS knows_store
+       FROM cluster`,
     );
     const [row] = state.rows;
-    mayBegin({ nodes: nodes.rows.map(({ id }) => id), isEmpty: row?.is_empty === true, isRebuilding: row?.is_rebuilding === true });
+    mayBegin({
+      nodes: nodes.rows.map(({ id }) => id),
+      isEmpty: row?.is_empty === true,
+      isRebuilding: row?.is_rebuilding === true,
+      knowsStore: row?.knows_store === true,
+    });
     if (replace || row?.is_rebuilding !== true) {
       await client.query(
         `TRUNCATE repositories, blobs, repository_blobs, manifests, manifest_blobs, manifest_children, missing_references, tags, tag_history, tombstones,

@@ -12,6 +12,7 @@ import { entryKey, linkTemplate, repositoriesPrefix } from '../storage/keys.js';
 import { walkKeys } from '../storage/walk-keys.js';
 import { readGeneration } from '../storage/cluster-marks.js';
 import { claimStore, readOwner } from '../storage/owner.js';
+import { requireOwner } from '../storage/store-lost.js';
 import { openBoundedHeap } from './bounded-heap.js';
 import { connectLoader, holdClaim, RebuildRefused } from './claim.js';
 import { groupEntries, type EntryGroup } from './entry-groups.js';
@@ -45,6 +46,11 @@ export interface RebuildOptions {
   readonly onFinding: (finding: Finding) => void;
 }
 
+type RunOptions = RebuildOptions & {
+  /** Throws where the store has gone since the beginning. */
+  readonly requireStore: () => Promise<void>;
+};
+
 export interface RebuildProgress extends Counts {
   readonly parts: { readonly done: number; readonly all: number };
   readonly findings: number;
@@ -71,10 +77,19 @@ export async function rebuild(
   const holder = await pool.connect();
   try {
     if (!(await lockRebuild(holder))) throw new RebuildRefused('another rebuild of this database is going on');
-    const claim = await beginRebuild(holder, (state) => refuseUnlessIdle(state, options.replace), options.replace);
+    const owner = await readOwner(store);
+    const mayBegin = (state: DatabaseState): void => {
+      refuseUnlessIdle(state, options.replace);
+      if (owner === undefined && state.knowsStore && !state.isEmpty) throw new RebuildRefused(withoutOwner(store));
+    };
+    const claim = await beginRebuild(holder, mayBegin, options.replace);
     const checks = { marks: await readDamageMarks(store), verify: options.verify };
-    const run = new Run(database, store, claim, checks, options, await listProgress(pool));
+    const requireStore = async (): Promise<void> => {
+      if (owner !== undefined) await requireOwner(store);
+    };
+    const run = new Run(database, store, claim, checks, { ...options, requireStore }, await listProgress(pool));
     await run.walk();
+    await requireStore();
     await finish(holder, store);
     return run.progress();
   } finally {
@@ -97,6 +112,14 @@ function refuseUnlessIdle({ nodes, isEmpty, isRebuilding }: DatabaseState, repla
   }
 }
 
+/** It would throw away what is known, for nothing. */
+function withoutOwner({ location }: BlobStore): string {
+  return (
+    `the store ${location} has no owner, but the database goes with a store that has one: is it mounted, and the right one? ` +
+    'Where its mark cluster/owner is lost for good, rebuild into an empty database'
+  );
+}
+
 class Run {
   private findings = 0;
   private readonly boundHeap = openBoundedHeap();
@@ -105,7 +128,7 @@ class Run {
   private readonly lookups: Lookups;
   private readonly claim: string;
   private readonly checks: DataChecks;
-  private readonly options: RebuildOptions;
+  private readonly options: RunOptions;
   private readonly shards: Map<string, ShardProgress>;
 
   constructor(
@@ -113,7 +136,7 @@ class Run {
     store: BlobStore,
     claim: string,
     checks: DataChecks,
-    options: RebuildOptions,
+    options: RunOptions,
     begun: ReadonlyMap<string, ShardProgress>,
   ) {
     this.database = database;
@@ -187,6 +210,8 @@ class Run {
         await holdClaim(this.database.writes, this.claim);
         await this.store.put(key, Buffer.from(JSON.stringify(referrerDescriptor(restored))));
       });
+      // What is missing was read before this.
+      await this.options.requireStore();
       await restoring;
       restoring = this.restore(loader, { readings, repositories, shard, progress }, written);
       // Awaited below; until then it must not count as unhandled.

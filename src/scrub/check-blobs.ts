@@ -43,6 +43,7 @@ export async function checkBlob(scrubbing: Scrubbing, blob: CheckedBlob): Promis
       found(scrubbing, { ...about, reason: `the bytes are those of ${blob.digest} again`, outcome: 'healed' });
     }
   } else if ('damage' in verdict) {
+    if (!blob.damaged) await journal.history.requireStore();
     const sequence = blob.damaged ? undefined : await markDamaged(writes, node.id, blob, verdict.damage);
     if (sequence !== undefined) await writeMark(journal, blob, sequence);
     // Neither known as damaged nor damaged now: it was deleted meanwhile.

@@ -32,6 +32,7 @@ async function checkRow(scrubbing: Scrubbing, row: IndexedEntry): Promise<void> 
   const fault = row.kind === 'manifest' ? await faultOfManifest(scrubbing, row) : await faultOfEntry(scrubbing, row);
   counters.entries++;
   if (fault === undefined) return;
+  await scrubbing.journal.history.requireStore();
   const key = entryOf(row);
   try {
     if (await rewrite(scrubbing, row)) found(scrubbing, { key, reason: `${fault}; it was written again`, outcome: 'repaired' });

@@ -29,8 +29,9 @@ export async function healBlobs(journal: Journal, onFinding: (finding: ScrubFind
   if (failure !== undefined) throw failure as Error;
 }
 
-export async function writeMark({ writes, store }: Journal, data: DataId, sequence: bigint): Promise<void> {
+export async function writeMark({ writes, store, history }: Journal, data: DataId, sequence: bigint): Promise<void> {
   await writeDamageMark(store, data.uuid, sequence, data.digest);
+  await history.requireStore();
   await setDamageMarked(writes, data, sequence);
 }
 

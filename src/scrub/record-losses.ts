@@ -3,12 +3,11 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LinkedBlob } from '../blob/link-queries.js';
-import { isDatabaseAway, unavailable } from '../database/failures.js';
+import { isDatabaseAway } from '../database/failures.js';
 import type { Journal } from '../journal/write-entries.js';
 import type { Log } from '../observe/log.js';
 import type { Digest } from '../oci/digest.js';
 import type { BlobStore } from '../storage/blob-store.js';
-import { nodeKey } from '../storage/keys.js';
 import { markDamaged } from './damage-queries.js';
 import { writeMark } from './heal-blobs.js';
 import type { ScrubCounters } from './scrubbing.js';
@@ -48,10 +47,10 @@ export class LossRecorder {
     if ((await lossOf(store, digest, data)) === undefined) return false;
     await sleep(pauseMs);
     // Before and after: a mount may come and go between two looks.
-    await requireMark(journal);
+    await journal.history.requireStore();
     const reason = await lossOf(store, digest, data);
     if (reason === undefined) return false;
-    await requireMark(journal);
+    await journal.history.requireStore();
     await this.mark(digest, data, reason);
     return true;
   }
@@ -78,13 +77,4 @@ async function lossOf(store: BlobStore, digest: Digest, { key, size }: Data): Pr
   const actual = await store.size(key);
   if (actual === undefined) return `the object of ${digest} is missing`;
   return actual < size ? `the object has ${actual} bytes instead of the ${size} of ${digest}` : undefined;
-}
-
-/** A directory that is not mounted, a bucket that was made anew or a copy from before this node's start has lost much, and nothing of it is to be remembered. */
-async function requireMark({ store, node }: Journal): Promise<void> {
-  if ((await store.get(nodeKey(node.id))) !== undefined) return;
-  throw unavailable(
-    'the store cannot serve this request now',
-    new Error(`${store.location} has not the mark of this node: is it mounted, and the same as before?`),
-  );
 }

@@ -64,7 +64,11 @@ export async function scrubRepositories(scrubbing: Scrubbing, pattern: RegExp): 
 type SavePosition = (position: WalkPosition) => Promise<void>;
 
 async function runWalk(scrubbing: Scrubbing, walk: Walk, begin: WalkPosition, save: SavePosition): Promise<void> {
-  if (walk === 'entries') return compareEntries(scrubbing, repositoriesPrefix, begin[0] ?? '', save);
+  if (walk === 'entries') {
+    await compareEntries(scrubbing, repositoriesPrefix, begin[0] ?? '', save);
+    // A listing ends early where the store has gone.
+    return scrubbing.journal.history.requireStore();
+  }
   const after = begin.length === 0 ? undefined : (begin as unknown as IndexPosition);
   for await (const { rows, position } of listIndexed(scrubbing.journal.writes, walk, after)) {
     await checkRows(scrubbing, rows);

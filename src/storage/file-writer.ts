@@ -1,7 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import type { FileHandle } from 'node:fs/promises';
+import { stat, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { RegistryError } from '../oci/errors.js';
 import type { Appending, DataWriter, NewPart } from './blob-store.js';
 import { syncDirectory } from './durable-directory.js';
 
@@ -43,14 +45,14 @@ export interface KeepFree {
 /** A data object that is being written: parts by the workers, syncing here. */
 export class FileWriter implements DataWriter {
   private readonly file: FileHandle;
-  private readonly directory: string;
+  private readonly path: string;
   private readonly workers: FileWorkers;
   private readonly keepFree: KeepFree | undefined;
   private closed = false;
 
-  constructor(file: FileHandle, directory: string, workers: FileWorkers, keepFree: KeepFree | undefined) {
+  constructor(file: FileHandle, path: string, workers: FileWorkers, keepFree: KeepFree | undefined) {
     this.file = file;
-    this.directory = directory;
+    this.path = path;
     this.workers = workers;
     this.keepFree = keepFree;
   }
@@ -73,7 +75,7 @@ export class FileWriter implements DataWriter {
 
   async sync(): Promise<void> {
     await this.file.datasync();
-    await syncDirectory(this.directory);
+    await syncDirectory(dirname(this.path));
   }
 
   async finish(size: number): Promise<void> {
@@ -82,6 +84,9 @@ export class FileWriter implements DataWriter {
     if (actual > size) await this.file.truncate(size);
     if (actual < size) throw new Error(`data object has ${actual} bytes instead of ${size}`);
     await this.sync();
+    // A mount that came or went since the file was opened has hidden it.
+    const named = await stat(this.path).catch(() => undefined);
+    if (named?.size !== size) throw unavailable(`${this.path} is not there any more: has its mount come, or gone, meanwhile?`);
     await this.close();
   }
 
@@ -90,6 +95,13 @@ export class FileWriter implements DataWriter {
     this.closed = true;
     await this.file.close();
   }
+}
+
+function unavailable(reason: string): RegistryError {
+  return new RegistryError('UNAVAILABLE', 'the store cannot serve this request now', {
+    headers: { 'Retry-After': '5' },
+    cause: new Error(reason),
+  });
 }
 
 function asError({ code, message }: NonNullable<FileAppended['failure']>): Error {

@@ -12,6 +12,7 @@ import { FileWriter, type FileWorkers, type KeepFree } from './file-writer.js';
 import { FreeSpace } from './free-space.js';
 import { isDeletion } from './keys.js';
 import { checkStore } from './store-check.js';
+import { storeLost } from './store-lost.js';
 import { byBytes, listAhead, listTreesAhead, walkDirectories } from './walk-directories.js';
 
 export interface FilesystemOptions {
@@ -89,7 +90,7 @@ class FilesystemStore implements BlobStore {
     const written = join(this.temporary, randomUUID());
     const { durablePut } = this;
     await this.retryingDirectory(dirname(path), async (directory) => {
-      const unknown = this.directories.unknown(directory);
+      const unknown = await this.unknownIn(directory);
       await (durablePut ?? putDurably)(unknown, written, path, bytes);
       await this.directories.settle(directory, unknown);
     });
@@ -178,7 +179,7 @@ class FilesystemStore implements BlobStore {
   async write(key: string, _begun: string, stored: number): Promise<DataWriter> {
     const path = this.path(key);
     const file = await this.inDirectory(dirname(path), () => open(path, constants.O_RDWR | (stored === 0 ? constants.O_CREAT : 0), 0o644));
-    return new FileWriter(file, dirname(path), this.workers, this.keepFree);
+    return new FileWriter(file, path, this.workers, this.keepFree);
   }
 
   async adopt(key: string, bytes: number, ownKey: string): Promise<void> {
@@ -197,9 +198,17 @@ class FilesystemStore implements BlobStore {
 
   private inDirectory<T>(directory: string, write: () => Promise<T>): Promise<T> {
     return this.retryingDirectory(directory, async () => {
+      await this.unknownIn(directory);
       await this.directories.ensure(directory);
       return write();
     });
+  }
+
+  /** What is at the top is made beside `tmp/` alone, which has been there since the start: a mount that has gone leaves a place that is not to be filled. */
+  private async unknownIn(directory: string): Promise<string[]> {
+    const unknown = this.directories.unknown(directory);
+    if (unknown.some((path) => dirname(path) === this.location)) await stat(this.temporary);
+    return unknown;
   }
 
   /** Another request may remove a directory as empty between our making it and our writing into it. */
@@ -208,7 +217,9 @@ class FilesystemStore implements BlobStore {
       try {
         return await write(directory);
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || attempt >= 5) throw error;
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+        if ((await absentAsUndefined(stat(this.temporary))) === undefined) throw storeLost(this.location);
+        if (attempt >= 5) throw error;
         this.directories.forget(directory);
       }
     }

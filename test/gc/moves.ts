@@ -87,7 +87,7 @@ export async function moves(t: Test, settings: Settings): Promise<void> {
       return (await place.sql<{ id: string }>(sql))[0]?.id ?? '';
     };
     const node = { id: await register() };
-    const history = { epoch: 0, highest: 0n, drawn: () => Promise.resolve(), remember: () => true };
+    const history = { epoch: 0, highest: 0n, drawn: () => Promise.resolve(), requireStore: () => Promise.resolve(), remember: () => true };
     const journal = { writes: place.collection.pool, store: place.store, node, active: new Set<bigint>(), history };
     const hold = place.hold('write.stored');
     const mounted = mountBlob(journal, 'rejoined/target' as RepositoryName, digest as Digest, undefined);

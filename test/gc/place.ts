@@ -40,6 +40,7 @@ export interface Place {
   readonly databaseUrl: string;
   readonly store: BlobStore;
   readonly collection: Collection;
+  readonly continuity: Continuity;
   /** One statement, its rows. */
   readonly sql: <Row>(text: string, values?: readonly unknown[]) => Promise<Row[]>;
   /** A round of the collector. */
@@ -63,11 +64,11 @@ export interface Held {
 /** Set for what the test itself runs; the node's own jobs are kept from collecting. */
 const byHand = new AsyncLocalStorage<true>();
 
-export type Settings = { readonly gc?: object } & Record<string, unknown>;
+export type Settings = { readonly gc?: object; /** The data directory. */ readonly root?: string } & Record<string, unknown>;
 
-export async function openPlace(t: Test, { gc, ...settings }: Settings = {}): Promise<Place> {
+export async function openPlace(t: Test, { gc, root: given, ...settings }: Settings = {}): Promise<Place> {
   const { url } = await freshDatabase();
-  const root = await quickDirectory('gc-');
+  const root = given ?? (await quickDirectory('gc-'));
   const file = path.join(root, 'registry.yaml');
   const text = {
     server: { port: 0 },
@@ -147,6 +148,7 @@ export async function openPlace(t: Test, { gc, ...settings }: Settings = {}): Pr
     databaseUrl: url,
     store,
     collection,
+    continuity,
     sql,
     collect: (more = {}) => byHand.run(true, () => collect({ ...collection, ...more })),
     emptyTrash: (more = {}) => byHand.run(true, () => emptyTrash({ ...collection, ...more })),
