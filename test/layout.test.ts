@@ -155,6 +155,25 @@ onBothStores('out and in again', async (t, kind) => {
   );
   t.equal(await digestAt(to.client, 'copies/renamed', 'new'), image);
 
+  const layers = ['pushed all the same', 'never pushed'];
+  const windows = await imageWithBlobs(from.client, 'windows/app', layers.slice(0, 1), {
+    layers: layers.map((layer) => describe(types.foreignLayer, layer)),
+  });
+  t.equal((await putManifest(from.client, 'windows/app', 'v1', windows)).status, 201);
+  const whole = path.join(directory, 'windows');
+  t.match(await from.ha('export', 'windows/app', whole), { code: 0, stderr: '', stdout: `${whole}: 1 tags, 1 manifests, 2 blobs, ` });
+  const layerOf = async (name: string, layer: string): Promise<number> =>
+    (await to.client.send('GET', `/v2/${name}/blobs/${digestOf(layer)}`)).status;
+  t.match(JSON.parse((await to.ha('import', whole, 'windows/whole', '--json')).stdout), { tags: ['v1'], blobs: 2, missing: [] });
+  t.strictSame(
+    await Promise.all(layers.map((layer) => layerOf('windows/whole', layer))),
+    [200, 404],
+    'a non-distributable layer that is there',
+  );
+  await rm(path.join(whole, blob(digestOf('pushed all the same'))));
+  t.match(JSON.parse((await to.ha('import', whole, 'windows/light', '--json')).stdout), { tags: ['v1'], blobs: 1, missing: [] });
+  t.equal(await layerOf('windows/light', 'pushed all the same'), 404, 'or is not');
+
   for (const [what, args, line] of [
     ['no such tag', ['export', `${repository}:never`, path.join(directory, 'x')], /there is no team\/export\/app:never/],
     ['no such repository', ['export', 'never/was', path.join(directory, 'y')], /there is no repository never\/was/],

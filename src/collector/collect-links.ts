@@ -43,5 +43,6 @@ export async function collectLinks({ pool, node, counters, delayMs }: Collection
   counters.links += done.links;
   counters.blobs += done.blobs;
   counters.skippedLocked += done.skipped;
+  counters.looked += done.rows;
   return done.rows;
 }

@@ -39,6 +39,7 @@ export async function collectManifests({ pool, node, counters, delayMs, lifetime
   await pausePoints.reached?.('gc.manifests.committed');
   counters.manifests += done.deleted;
   counters.skippedLocked += done.skipped;
+  counters.looked += done.claimed;
   return done.claimed;
 }
 

@@ -8,6 +8,8 @@ import { collectManifests } from './collect-manifests.js';
 import type { Collection } from './collection.js';
 import { emptyTrash } from './empty-trash.js';
 import { findHindrance, refreshStatistics } from './gate-queries.js';
+import { noteOptionalBlobs } from './note-optional-blobs.js';
+import { isOptionalWalkDone } from './optional-walk-queries.js';
 
 /** A batch that waited for a push was rolled back; after so many in a row the rest waits for the next round. */
 const mostYields = 10;
@@ -21,8 +23,9 @@ const statisticsMs = 2_000;
  */
 export async function collect(collection: Collection, onProgress: () => void = () => undefined): Promise<void> {
   const since = performance.now();
+  await collectAll(collection, noteOptionalBlobs, onProgress);
   await collectAll(collection, collectManifests, onProgress);
-  await collectAll(collection, collectLinks, onProgress);
+  if (await isOptionalWalkDone(collection.pool)) await collectAll(collection, collectLinks, onProgress);
   await emptyTrash(collection);
   onProgress();
   collection.counters.rounds++;
@@ -48,7 +51,6 @@ async function collectAll(
       }
       const since = performance.now();
       const done = await collectBatch(collection, limit);
-      counters.looked += done;
       onProgress();
       if (done < limit) return;
       await rest?.(performance.now() - since);

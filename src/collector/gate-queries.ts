@@ -4,8 +4,8 @@
 import { sqlStateOf } from '../database/failures.js';
 import type { Queryer } from '../database/pool.js';
 
-/** What a node must speak for anything to be collected beside it: moving times on before it says that something exists. */
-export const gcProtocol = 1;
+/** What a node must speak for anything to be collected beside it. 1: moves times on before it says that something exists. 2: its manifests refer to their non-distributable layers. */
+export const gcProtocol = 2;
 
 /**
  * Why nothing may be collected now, or undefined. After the index was rebuilt, or was found to lag behind the store, nothing is until the walk is complete and a whole

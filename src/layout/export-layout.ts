@@ -116,7 +116,12 @@ class Exporter {
     const manifest = parseManifest(bytes, mediaType);
     const isIndex = manifest.children.length > 0 || mediaType.includes('index') || mediaType.includes('list');
     for (const child of manifest.children) await this.addChild(child);
-    for (const blob of manifest.blobs) await this.addBlob(blob, isIndex ? undefined : digest);
+    for (const blob of manifest.blobs) {
+      if (await this.addBlob(blob)) continue;
+      if (!isIndex) throw new LayoutError(`${this.repository}@${digest} cannot be exported: its blob ${blob} is not there`);
+      this.missing.add(blob);
+    }
+    for (const blob of manifest.optionalBlobs) await this.addBlob(blob);
     await this.write(digest, bytes.byteLength, checked(digest, [bytes]));
     await this.addReferrers(digest);
     return descriptor;
@@ -149,16 +154,15 @@ class Exporter {
     }
   }
 
-  /** `requiredBy` names the manifest that is broken without it. */
-  private async addBlob(digest: Digest, requiredBy: Digest | undefined): Promise<void> {
-    if (this.blobs.has(digest)) return;
+  /** False when it is not there. */
+  private async addBlob(digest: Digest): Promise<boolean> {
+    if (this.blobs.has(digest)) return true;
     const found = await this.parts.reads.links.find({ repository: this.repository, digest });
-    if (found === undefined && requiredBy !== undefined)
-      throw new LayoutError(`${this.repository}@${requiredBy} cannot be exported: its blob ${digest} is not there`);
-    if (found === undefined) return void this.missing.add(digest);
+    if (found === undefined) return false;
     if (found.damaged) throw new LayoutError(`blob ${digest} of ${this.repository} is damaged in the store; pushing it again heals it`);
     this.blobs.add(digest);
     await this.write(digest, found.size, checked(digest, this.read(found.key, found.size)));
+    return true;
   }
 
   private async *read(key: string, size: number): AsyncGenerator<Uint8Array> {

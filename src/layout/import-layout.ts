@@ -222,6 +222,7 @@ async function findBlobs(
       else if (!mayMiss(manifest, sparse) && (await links.find({ repository, digest }))?.damaged !== false)
         throw new LayoutError(`${source.place}: the manifest ${of} needs the blob ${digest}, which is not there`);
     }
+    for (const digest of manifest.optionalBlobs) if (await source.has(blobName(digest))) found.add(digest);
   }
   return found;
 }

@@ -147,6 +147,8 @@ export interface PreparedManifest {
   readonly used?: string;
   readonly sequence: string | null;
   readonly missing: readonly Buffer[];
+  /** Of the optional blobs, where there are any: those that are damaged, and collected ones that can come back. */
+  readonly unusable?: readonly Buffer[];
 }
 
 export async function prepareManifest(
@@ -166,42 +168,62 @@ export async function prepareManifest(
     templates,
     push.manifest.mediaType,
   ];
-  const { rows } = await queryer.query<PreparedManifest>(
+  const step =
     push.limitBytes === undefined
       ? { name: 'prepare-manifest', text: 'SELECT * FROM prepare_manifest($1, $2, $3, $4, $5, $6, $7, $8, $9)', values }
       : {
           name: 'prepare-manifest-within',
-          text: 'SELECT * FROM prepare_manifest_within($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)',
-          values: [push.limitBytes, push.bytes.byteLength, ...values],
-        },
-  );
+          text: 'SELECT * FROM prepare_manifest_within($10, $11, $1, $2, $3, $4, $5, $6, $7, $8, $9)',
+          values: [...values, push.limitBytes, push.bytes.byteLength],
+        };
+  const { rows } = await queryer.query<PreparedManifest>(withOptional(step, push.manifest.optionalBlobs));
   return rows[0] as PreparedManifest;
+}
+
+/** Few manifests have any, and the others pay nothing for them. */
+function withOptional(step: { readonly name: string; readonly text: string; readonly values: unknown[] }, optional: readonly Digest[]) {
+  if (optional.length === 0) return step;
+  const { name, text, values } = step;
+  return {
+    name: `${name}-with-optional`,
+    text: text.replace('*', `*, unusable_optional($2, $${values.length + 1}) AS unusable`),
+    values: [...values, digestsToColumn(optional)],
+  };
 }
 
 export async function commitManifest(queryer: Queryer, node: string, sequence: bigint, push: ManifestPush): Promise<void> {
   const { repository, digest, manifest } = push;
-  await queryer.query({
-    name: 'commit-manifest',
-    text: 'SELECT commit_manifest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)',
-    values: [
-      node,
-      sequence,
-      repository,
-      digestToColumn(digest),
-      manifest.mediaType,
-      push.bytes,
-      manifest.subject === undefined ? null : digestToColumn(manifest.subject),
-      manifest.artifactType ?? null,
-      manifest.annotations === undefined ? null : JSON.stringify(manifest.annotations),
-      digestsToColumn(manifest.blobs),
-      digestsToColumn(manifest.children),
-      push.allowMissing,
-      push.tags,
-      manifestPrefix(repository, digest),
-      tagPrefix(repository, ''),
-      entriesOf(repository, digest, manifest.subject),
-    ],
-  });
+  const values = [
+    node,
+    sequence,
+    repository,
+    digestToColumn(digest),
+    manifest.mediaType,
+    push.bytes,
+    manifest.subject === undefined ? null : digestToColumn(manifest.subject),
+    manifest.artifactType ?? null,
+    manifest.annotations === undefined ? null : JSON.stringify(manifest.annotations),
+    digestsToColumn(manifest.blobs),
+    digestsToColumn(manifest.children),
+    push.allowMissing,
+    push.tags,
+    manifestPrefix(repository, digest),
+    tagPrefix(repository, ''),
+    entriesOf(repository, digest, manifest.subject),
+  ];
+  await queryer.query(
+    manifest.optionalBlobs.length === 0
+      ? {
+          name: 'commit-manifest',
+          text: 'SELECT commit_manifest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)',
+          values,
+        }
+      : {
+          name: 'commit-manifest-with-optional',
+          text: 'SELECT commit_manifest_with_optional($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)',
+          values: [...values, digestsToColumn(manifest.optionalBlobs)],
+        },
+  );
 }
 
 /** The store's entries of a manifest itself: the manifest and, with a subject, its place among the referrers. */

@@ -29,7 +29,8 @@ export async function pushManifest(journal: Journal, push: ManifestPush, signal?
 
 /** What was collected since the client asked for it comes back; what somebody else brought back meanwhile is there as well. False when no blob is among the missing. */
 async function comesBack(journal: Journal, { repository, manifest }: ManifestPush, missing: readonly Digest[]): Promise<boolean> {
-  const blobs = missing.filter((digest) => manifest.blobs.includes(digest));
+  const own = new Set([...manifest.blobs, ...manifest.optionalBlobs]);
+  const blobs = missing.filter((digest) => own.has(digest));
   for (const digest of blobs) await resurrectLink(journal, repository, digest);
   return blobs.length > 0;
 }
@@ -44,13 +45,17 @@ function write(journal: Journal, push: ManifestPush, signal: AbortSignal | undef
       quota?.note(Number(prepared.used));
       if (prepared.outcome === 'full' && quota !== undefined) throw quota.exceeded(Number(prepared.used), push.bytes.byteLength);
     }
-    const missing = prepared.missing.map((column) => digestFromText(`\\x${column.toString('hex')}`));
-    if (prepared.outcome === 'missing') throw new ReferencesMissing(missing);
+    if (prepared.outcome === 'missing') throw new ReferencesMissing(digestsOf(prepared.missing));
+    const missing = digestsOf([...prepared.missing, ...(prepared.unusable ?? [])]);
     if (prepared.outcome === 'unchanged') return { done: missing };
     const sequence = BigInt(prepared.sequence ?? 0);
     return { sequence, objects, commit: () => commit(journal, node, sequence, push), outcome: missing };
   };
   return writeEntries(journal, prepare, signal);
+}
+
+function digestsOf(columns: readonly Buffer[]): Digest[] {
+  return columns.map((column) => digestFromText(`\\x${column.toString('hex')}`));
 }
 
 /** `manifests.sparse`. */

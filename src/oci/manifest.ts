@@ -14,7 +14,7 @@ export const mediaTypes = {
 
 type ManifestMediaType = (typeof mediaTypes)[keyof typeof mediaTypes];
 
-/** Layers that clients do not upload: they name where else the bytes are. */
+/** Layers that clients need not upload: they name where else the bytes are. Some do, for sites without a network. */
 const nonDistributable = /^application\/vnd\.(oci\.image\.layer\.nondistributable\.|docker\.image\.rootfs\.foreign\.)/;
 
 /** What the registry needs to know of a manifest. The bytes themselves are stored as they came. */
@@ -22,6 +22,8 @@ export interface Manifest {
   readonly mediaType: ManifestMediaType;
   /** Config, layers and those children of an index that are no manifests; without repetition and non-distributable layers. */
   readonly blobs: readonly Digest[];
+  /** Non-distributable layers: nobody has to push them, and those that are here belong to the manifest as the others do. */
+  readonly optionalBlobs: readonly Digest[];
   /** Children of an index that are manifests. */
   readonly children: readonly Digest[];
   readonly subject: Digest | undefined;
@@ -50,16 +52,20 @@ export function parseManifest(bytes: Uint8Array, contentType: string | undefined
       const children = entries.filter((entry) => isManifestMediaType(entry.mediaType));
       const asChild = new Set(children.map((entry) => entry.digest));
       const blobs = entries.filter((entry) => !asChild.has(entry.digest));
-      return { ...common, artifactType, children: digestsOf(children), blobs: digestsOf(blobs) };
+      return { ...common, artifactType, children: digestsOf(children), blobs: digestsOf(blobs), optionalBlobs: [] };
     }
     case mediaTypes.ociManifest:
     case mediaTypes.dockerManifest: {
       const config = descriptor(json['config'], 'config');
-      const layers = descriptors(json['layers'], 'layers').filter((layer) => !nonDistributable.test(layer.mediaType));
-      return { ...common, artifactType: artifactType ?? config.mediaType, children: [], blobs: digestsOf([config, ...layers]) };
+      const layers = descriptors(json['layers'], 'layers');
+      const blobs = digestsOf([config, ...layers.filter((layer) => !nonDistributable.test(layer.mediaType))]);
+      const optional = digestsOf(layers.filter((layer) => nonDistributable.test(layer.mediaType)));
+      const required = new Set(optional.length === 0 ? [] : blobs);
+      const optionalBlobs = optional.filter((digest) => !required.has(digest));
+      return { ...common, artifactType: artifactType ?? config.mediaType, children: [], blobs, optionalBlobs };
     }
     case mediaTypes.ociArtifact:
-      return { ...common, artifactType, children: [], blobs: digestsOf(descriptors(json['blobs'], 'blobs')) };
+      return { ...common, artifactType, children: [], blobs: digestsOf(descriptors(json['blobs'], 'blobs')), optionalBlobs: [] };
   }
 }
 

@@ -135,7 +135,7 @@ const references = {
   manifest: { table: 'manifest_children', target: 'manifests' },
 } as const;
 
-/** What is referred to and is not there is missing: the manifest was allowed to come without it, or its entry did not fit. */
+/** What is referred to and is not there is missing: the manifest was allowed to come without it, it is optional, or its entry did not fit. */
 async function restoreReferences(
   queryer: Queryer,
   ids: RepositoryIds,
@@ -143,7 +143,11 @@ async function restoreReferences(
   kind: 'blob' | 'manifest',
 ): Promise<void> {
   const rows = manifests.flatMap(({ repository, digest, manifest }) =>
-    (kind === 'blob' ? manifest.blobs : manifest.children).map((reference) => ({ repository: ids.get(repository), digest, reference })),
+    (kind === 'blob' ? [...manifest.blobs, ...manifest.optionalBlobs] : manifest.children).map((reference) => ({
+      repository: ids.get(repository),
+      digest,
+      reference,
+    })),
   );
   if (rows.length === 0) return;
   const { table, target } = references[kind];

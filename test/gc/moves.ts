@@ -4,6 +4,7 @@
 /** Tags, referrers and children that come or go while what they belong to is under review; pushes that are refused, and commits whose answer is lost. */
 import type { Test } from 'tap';
 import { mountBlob } from '../../src/blob/link-blob.js';
+import { gcProtocol } from '../../src/collector/gate-queries.js';
 import type { ServerPool } from '../../src/database/pool.js';
 import type { Digest } from '../../src/oci/digest.js';
 import type { RepositoryName } from '../../src/oci/repository-name.js';
@@ -83,7 +84,7 @@ export async function moves(t: Test, settings: Settings): Promise<void> {
   await t.test('a write whose node was declared dead, and came back, before its commit', async (t) => {
     const digest = await pushBlob(client, 'rejoined/source', 'rejoined');
     const register = async (): Promise<string> => {
-      const sql = `INSERT INTO nodes (id, version, gc_protocol) VALUES (gen_random_uuid(), 'test', 1) RETURNING id`;
+      const sql = `INSERT INTO nodes (id, version, gc_protocol) VALUES (gen_random_uuid(), 'test', ${gcProtocol}) RETURNING id`;
       return (await place.sql<{ id: string }>(sql))[0]?.id ?? '';
     };
     const node = { id: await register() };

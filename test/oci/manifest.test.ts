@@ -47,6 +47,14 @@ void t.test('references', async (t) => {
     const parsed = parse(manifest);
     t.strictSame([parsed.blobs, parsed.children], [blobs, children], what);
   }
+  const elsewhere = 'application/vnd.oci.image.layer.nondistributable.v1.tar';
+  t.strictSame(parse(image).optionalBlobs, []);
+  t.strictSame(
+    parse({ ...image, layers: [of(b), of(c, elsewhere), of(d, elsewhere), of(c, elsewhere)] }).optionalBlobs,
+    [c, d],
+    'kept apart, once each',
+  );
+  t.strictSame(parse({ ...image, layers: [of(b), of(b, elsewhere)] }).optionalBlobs, [], 'what it needs as well is needed');
 });
 
 void t.test('subject, type and annotations', async (t) => {

@@ -92,6 +92,13 @@ async function fill(client: HttpClient, repository: string, seed: number, tags: 
   const late = imageOf([], { annotations: { late: repository } });
   await put('early', indexOf([describe(types.manifest, late)]), types.index);
   await put('late', late);
+  // Non-distributable layers: one that is pushed before, one that comes later, one that never does.
+  const [before, later, never] = ['before', 'later', 'never'].map((text) => `foreign ${text} ${repository}`) as [string, string, string];
+  await pushBlob(client, repository, before);
+  await put('foreign', imageOf([], { layers: [before, later, never].map((layer) => describe(types.foreignLayer, layer)) }));
+  await pushBlob(client, repository, later);
+  for (const layer of [before, later]) expected.set(blobs(digestOf(layer)), digestOf(layer));
+  expected.set(blobs(digestOf(never)), '404');
   // Referrers, one of them gone.
   for (const kind of ['signature', 'sbom', 'gone']) {
     const referrer = imageOf([], { artifactType: `application/vnd.example.${kind}`, subject: describe(types.manifest, first) });

@@ -115,6 +115,7 @@ export const types = {
   dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
   config: 'application/vnd.oci.image.config.v1+json',
   layer: 'application/vnd.oci.image.layer.v1.tar+gzip',
+  foreignLayer: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
   empty: 'application/vnd.oci.empty.v1+json',
 } as const;
 
