@@ -21,7 +21,7 @@ import { childEnvironment, type Config } from './config/config.js';
 import { Availability } from './database/availability.js';
 import { startEmbeddedPostgres } from './database/embedded-postgres.js';
 import { openServers, type Servers } from './database/servers.js';
-import { isConnectionLoss, reasonOf, unreachable } from './database/failures.js';
+import { isPassing, reasonOf, unreachable } from './database/failures.js';
 import { clientAddressBehind, type ClientAddress } from './http/client-address.js';
 import { createHandler } from './http/routes.js';
 import { expireWrites } from './jobs/expire-writes.js';
@@ -128,6 +128,8 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
         await enter();
         await database.reads.query('SELECT 1');
       },
+      isConnected: () => database.reads.totalCount > 0,
+      onTurnedAway: (reason) => log.error(`the database takes no further connections: ${reason}`),
       onLost: (reason) => {
         database.reconnect();
         log.error(`the database is away, so pulls are served from the store and nothing can be pushed: ${reason}`);
@@ -193,7 +195,7 @@ export async function startNode(config: Config, log: Log, onFatal: (reason: stri
       await enter();
     } catch (error) {
       // A store that is somebody's has pulls to serve; the node enters the cluster when the database comes.
-      if (embedded || !isConnectionLoss(error) || (await store.get(ownerKey)) === undefined) throw unreachable(error, 'database.url');
+      if (embedded || !isPassing(error) || (await store.get(ownerKey)) === undefined) throw unreachable(error, 'database.url');
       availability.lose(reasonOf(error));
     }
     availability.watch();

@@ -1,12 +1,16 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { DatabaseAway, isDatabaseAway } from './failures.js';
+import { DatabaseAway, isDatabaseAway, isTurnedAway } from './failures.js';
 import type { Queryer } from './pool.js';
 
 export interface AvailabilityOptions {
   /** Asks the database for anything; rejects when it cannot serve. */
   readonly probe: () => Promise<unknown>;
+  /** Whether there is any connection to ask it on. */
+  readonly isConnected?: () => boolean;
+  /** It answers on the connections that there are, and takes no others. Told again when that has ended meanwhile. */
+  onTurnedAway?(reason: string): void;
   /** The database is not asked from now on, because of `reason`. Told again when that becomes another. */
   onLost(reason: string): void;
   onRecovered(awayMs: number): void;
@@ -44,6 +48,7 @@ export class Availability {
   private answeredAt = performance.now();
   private tickedAt = performance.now();
   private recoveredAt = -Infinity;
+  private turnedAwayAt = -Infinity;
   private holds = 0;
 
   constructor(options: AvailabilityOptions) {
@@ -167,10 +172,18 @@ export class Availability {
     this.options.onRecovered(now - since);
   }
 
+  private turnedAway(reason: string): void {
+    const now = performance.now();
+    if (now - this.turnedAwayAt > settledMs) this.options.onTurnedAway?.(reason);
+    this.turnedAwayAt = now;
+  }
+
   /** That it is there again, but cannot be used, is news. */
   private failed(error: unknown): void {
     const reason = error instanceof Error ? error.message : String(error);
-    if (this.down === undefined) this.lose(reason);
+    // To give up the connections that there are would give them to others.
+    if (this.down === undefined && isTurnedAway(error) && this.options.isConnected?.() === true) this.turnedAway(reason);
+    else if (this.down === undefined) this.lose(reason);
     else if (!isDatabaseAway(error) && reason !== this.down.reason) {
       this.down = { ...this.down, reason };
       this.options.onLost(reason);

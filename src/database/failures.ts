@@ -20,6 +20,7 @@ const lostConnection = /^(08|57P0|25006|25P03)|^(ECONN|EPIPE|ENOENT|ENOTFOUND|EA
 const serverFailure = /^(08|25006|28|3D|53|57|58|XX)/;
 const lostConnectionMessage =
   /^(Connection terminated|timeout exceeded when trying to connect|timeout expired|Client has encountered a connection error|Query read timeout)/;
+const wrongPassword = ['28P01', '28000'] as const;
 const retryAfterSeconds = '5';
 
 export function sqlStateOf(error: unknown): string | undefined {
@@ -59,6 +60,22 @@ export function isDatabaseAway(error: unknown): boolean {
   return isConnectionLoss(error) || serverFailure.test(sqlStateOf(error) ?? '');
 }
 
+/** Whoever is in stays in, but nobody else is let in: no connection is left, or the password is another one now. */
+export function isTurnedAway(error: unknown): boolean {
+  return ['53300', ...wrongPassword].includes(sqlStateOf(error) ?? '');
+}
+
+/** A server that nobody has to mend: it is away, it is none that takes writes now, or it is short of something. */
+export function isPassing(error: unknown): boolean {
+  return isConnectionLoss(error) || (sqlStateOf(error) ?? '').startsWith('53');
+}
+
+/** The server answers, but takes no writes: a failover is not over yet, or a provider has locked it. */
+export class NotPrimary extends Error {
+  override readonly name = 'NotPrimary';
+  readonly code = '25006';
+}
+
 /** What went wrong, in one line; a host with several addresses fails with one error for each, and none of its own. */
 export function reasonOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') return error.errors.map(reasonOf).join('; ');
@@ -67,7 +84,7 @@ export function reasonOf(error: unknown): string {
 
 /** For who starts: a line that names the setting. Everything but a lost connection is returned as it is. */
 export function unreachable(error: unknown, setting: string): unknown {
-  if (!isConnectionLoss(error)) return error;
+  if (!isConnectionLoss(error) || error instanceof NotPrimary) return error;
   return new Error(`the database cannot be reached (${setting}): ${reasonOf(error)}`, { cause: error });
 }
 
@@ -89,7 +106,7 @@ export function asRegistryError(error: unknown): unknown {
   if (isDiskFull(error)) {
     return new RegistryError('INSUFFICIENT_STORAGE', 'there is no space left for this write', { cause: error });
   }
-  if (isConnectionLoss(error) || state === '53300' || state === '57014' || isTransient(error) || state === sqlState.nodeGone) {
+  if (isConnectionLoss(error) || isTurnedAway(error) || state === '57014' || isTransient(error) || state === sqlState.nodeGone) {
     return unavailable('the database cannot serve this request now', error);
   }
   return error;

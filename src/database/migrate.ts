@@ -4,7 +4,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, ClientConfig } from 'pg';
-import { isConnectionLoss, isTransient } from './failures.js';
+import { isConnectionLoss, isPassing, isTransient } from './failures.js';
 import type { Queryer } from './pool.js';
 import { clientOptions, type Connection } from './servers.js';
 import { migrationSettings } from './session-settings.js';
@@ -76,7 +76,7 @@ async function apply(client: Client, name: string): Promise<void> {
     try {
       return await applyOnce(client, name);
     } catch (error) {
-      if (isConnectionLoss(error)) throw error;
+      if (isPassing(error)) throw error;
       if (attempt >= mostAttempts || !isTransient(error)) {
         throw new Error(`migration ${name} failed: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
       }

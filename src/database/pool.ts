@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
-import { Pool, type Client, type ClientBase, type PoolClient } from 'pg';
+import { Client, Pool, type ClientBase, type ClientConfig, type PoolClient } from 'pg';
 import { isConnectionLoss, sqlStateOf } from './failures.js';
 import type { Servers } from './servers.js';
 import { collectorSettings, optionsOf, pooledSettings, SettingsDelivery, type SessionSettings } from './session-settings.js';
@@ -95,8 +95,13 @@ export function openDatabase({ servers, sizes, gcDelayMs, undoWindows, onLoss, a
         await admit?.(client);
       };
       const pool = new Pool({
-        ...servers.current(),
         max,
+        Client: class extends Client {
+          // A password may have been changed since the pool was opened.
+          constructor(config?: ClientConfig) {
+            super({ ...config, ...servers.current() });
+          }
+        },
         application_name: `ha-registry ${name}`,
         options: optionsOf(wanted),
         keepAlive: true,

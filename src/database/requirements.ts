@@ -3,6 +3,7 @@
 
 /** What a Postgres server must be and allow, checked before anything of it is used. */
 import type { Client, ClientConfig } from 'pg';
+import { NotPrimary } from './failures.js';
 import { processIdOf } from './session-settings.js';
 import { connectTo, disconnect } from './single-client.js';
 
@@ -23,14 +24,16 @@ const check = { name: 'check', connectMs: 10_000, queryMs: 10_000 } as const;
 
 /** Throws an Error whose message is one line for the operator. */
 export async function checkServer(server: ClientConfig, { connections }: Requirements): Promise<Findings> {
-  const [first, second] = [await connectTo(server, check), await connectTo(server, check)];
+  const first = await connectTo(server, check);
+  let second: Client | undefined;
   try {
+    second = await connectTo(server, check);
     const facts = await readFacts(first);
     const available = Math.min(facts.server_limit, ...[facts.database_limit, facts.role_limit].filter((limit) => limit >= 0));
     if (facts.version < oldestVersion)
       throw new Error(`the database server is Postgres ${facts.name}; ha-registry needs 14 or newer (database.url)`);
     if (facts.standby)
-      throw new Error(
+      throw new NotPrimary(
         'the database server is a standby or read-only, and no other was given that takes writes (database.url, database.urls)',
       );
     if (facts.synchronous_commit === 'off') {
@@ -58,7 +61,7 @@ export async function checkServer(server: ClientConfig, { connections }: Require
     if (!facts.fsync) warnings.push('the database has fsync = off: a power cut may destroy it');
     return { empty: !facts.known, warnings };
   } finally {
-    await Promise.all([disconnect(first), disconnect(second)]);
+    await Promise.all([disconnect(first), second === undefined ? undefined : disconnect(second)]);
   }
 }
 

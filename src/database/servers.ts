@@ -23,11 +23,12 @@ const probeTimeoutMs = 3_000;
 /** When one is found, another that answers within this time and has the newer generation is taken instead: an old primary may not know yet that it is one no more. */
 const secondOpinionMs = 250;
 
-/** `passwordFile` is read at each use, so that a password may be changed. */
+/** `passwordFile` is read for each connection, so that a password may be changed. */
 export function openServers(connections: readonly Connection[], passwordFile?: string): Servers {
   let index = 0;
   let finding: Promise<boolean> | undefined;
-  const configOf = (connection: Connection): ClientConfig => clientOptions(connection, passwordFile);
+  const readPassword = passwordFile === undefined ? undefined : passwordIn(passwordFile);
+  const configOf = (connection: Connection): ClientConfig => clientOptions(connection, readPassword);
   const find = async (): Promise<boolean> => {
     const found = await firstWritable(connections.map(configOf));
     const changed = found !== undefined && found !== index;
@@ -46,12 +47,25 @@ export function openServers(connections: readonly Connection[], passwordFile?: s
 }
 
 /** For `pg`. On a socket of our own there is no TLS, whatever the environment says. */
-export function clientOptions(connection: Connection, passwordFile?: string): ClientConfig {
+export function clientOptions(connection: Connection, readPassword?: () => string): ClientConfig {
   if (typeof connection !== 'string') return { ...connection, ssl: false };
-  if (passwordFile === undefined) return { connectionString: connection };
+  if (readPassword === undefined) return { connectionString: connection };
   const url = new URL(connection);
-  url.password = encodeURIComponent(readFileSync(passwordFile, 'utf8').trimEnd());
+  if (url.password === '' && !url.searchParams.has('password')) url.password = encodeURIComponent(readPassword());
   return { connectionString: url.href };
+}
+
+/** The file may be gone for the moment in which it is replaced. */
+function passwordIn(file: string): () => string {
+  let last: string | undefined;
+  return () => {
+    try {
+      last = readFileSync(file, 'utf8').trimEnd();
+    } catch (error) {
+      if (last === undefined) throw error;
+    }
+    return last;
+  };
 }
 
 function placeOf(connection: Connection): string {

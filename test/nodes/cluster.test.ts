@@ -138,7 +138,7 @@ async function severalServers(t: Test): Promise<void> {
     [{ name: 'v1' }, { name: 'v2' }],
     'the one that takes writes is found',
   );
-  const without = await startNode(t, root, { urls: [unreachable, standby.url] });
+  const without = await startNode(t, root, { urls: [standby.url, unreachable] });
   t.match(
     (await without.client.send('GET', '/readyz')).body.toString(),
     /"status":"degraded"/,
