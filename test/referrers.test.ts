@@ -133,13 +133,14 @@ async function pages(t: Test, client: HttpClient): Promise<void> {
     imageOf([], {
       subject,
       artifactType: index % 2 === 0 ? 'application/vnd.even' : 'application/vnd.odd',
-      annotations: { text: `${index} ${'x'.repeat(200_000)}` },
+      // Three bytes each.
+      annotations: { text: `${index} ${'漢'.repeat(65_000)}` },
     }),
   );
   const puts = await Promise.all(bodies.map((body) => putManifest(client, repository, digestOf(body), body)));
   t.ok(
     puts.every(({ status }) => status === 201),
-    `${count} referrers of 200 KB each`,
+    `${count} referrers of 195 KB each`,
   );
   for (const [query, wanted] of [
     ['', bodies],
@@ -187,7 +188,8 @@ async function fallback(t: Test, client: HttpClient): Promise<void> {
 
   const tag = subject.digest.replace(':', '-');
   const absent = describe(types.manifest, 'deleted long ago');
-  const index = indexOf([describe(types.manifest, without), describe(types.manifest, withSubject), absent]);
+  const late = imageOf(['layer'], { artifactType: 'application/vnd.late' });
+  const index = indexOf([...[without, withSubject, late].map((body) => describe(types.manifest, body)), absent]);
   t.equal((await putManifest(client, repository, tag, index, types.index)).status, 201, 'the fallback tag is pushed');
   const expected = [
     { ...describe(types.manifest, without), artifactType: 'application/vnd.old', annotations: { a: 'b' } },
@@ -199,6 +201,10 @@ async function fallback(t: Test, client: HttpClient): Promise<void> {
     [digestOf(without)],
     'also by its type',
   );
+  await putManifest(client, repository, digestOf(late), late);
+  t.equal(sorted(await client.send('GET', url)).length, 3, 'also what is pushed after it');
+  await client.send('DELETE', `/v2/${repository}/manifests/${digestOf(late)}`);
+  t.strictSame(sorted(await client.send('GET', url)), expected, 'until it is deleted');
   t.equal((await client.send('GET', `/v2/${repository}/manifests/${tag}`)).body.toString(), index, 'the tag is an ordinary one');
   const { tags } = jsonOf<{ tags: string[] }>(await client.send('GET', `/v2/${repository}/tags/list`));
   t.ok(tags.includes(tag), 'listed as such');

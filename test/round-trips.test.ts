@@ -9,7 +9,18 @@ import { startPostgresProxy } from './support/postgres-proxy.js';
 import { startRegistry } from './support/registry.js';
 import { startS3Proxy } from './support/s3-proxy.js';
 import { s3Server, s3Settings, stopS3Servers } from './support/s3-server.js';
-import { bytesOf, digestOf, imageWithBlobs, openSession, pushBlob, putManifest, withDigest } from './support/wire-suite.js';
+import {
+  bytesOf,
+  describe,
+  digestOf,
+  imageOf,
+  imageWithBlobs,
+  openSession,
+  pushBlob,
+  putManifest,
+  types,
+  withDigest,
+} from './support/wire-suite.js';
 
 const server = await s3Server();
 t.teardown(stopS3Servers);
@@ -82,6 +93,12 @@ void t.test('the cost of requests', { skip: missing }, async (t) => {
   const many = await costOf(() => Promise.all(Array.from({ length: 64 }, pull)));
   t.ok(many.statements.length < 32, `64 of them at once share their round trips: ${many.statements.length}`);
   t.strictSame(many.requests, []);
+
+  const subject = describe(types.manifest, image);
+  const referrers = (): Promise<void> => expectStatus(200, client.send('GET', `/v2/cost/referrers/${subject.digest}`));
+  t.strictSame(await costOf(referrers), { statements: ['find-referrers'], requests: [] }, 'no referrers: 1 and 0');
+  await expectStatus(201, putManifest(client, 'cost', 'referrer', imageOf(['layer'], { subject })));
+  t.strictSame(await costOf(referrers), { statements: ['find-referrers', 'describe-referrers'], requests: [] }, 'referrers: 2 and 0');
 
   const large = await costOf(() => pushInTwo('cost', bytesOf(100 * 1024 * 1024, 'large')));
   const lastPart = large.requests.lastIndexOf('PUT part');

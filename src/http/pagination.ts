@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import { setImmediate } from 'node:timers/promises';
 import { RegistryError } from '../oci/errors.js';
 
 export interface Page {
@@ -43,20 +44,48 @@ export async function listVisible(
   list: (last: string, limit: number) => Promise<readonly string[] | undefined>,
   { last, limit }: Page,
   isVisible: ((element: string) => boolean) | undefined,
+  signal: AbortSignal,
 ): Promise<readonly string[] | undefined> {
   if (isVisible === undefined) return list(last, limit + 1);
   const visible: string[] = [];
   for (let after = last; ;) {
     const elements = await list(after, listedAtOnce);
     if (elements === undefined) return undefined;
-    visible.push(...elements.filter(isVisible));
+    visible.push(...(await selectVisible(elements, isVisible, signal)));
     if (visible.length > limit || elements.length < listedAtOnce) return visible;
     after = elements.at(-1) ?? '';
   }
 }
 
-/** Policies are asked about each of them before other requests have their turn: some milliseconds. */
 const listedAtOnce = 1_000;
+
+/** The elements that may be seen. Rejects when nobody waits for them any more. */
+export async function selectVisible<Element>(
+  elements: readonly Element[],
+  isVisible: (element: Element) => boolean,
+  signal: AbortSignal,
+): Promise<Element[]> {
+  const visible: Element[] = [];
+  for (let at = 0; at < elements.length; at += askedAtOnce) {
+    const some = elements.slice(at, at + askedAtOnce);
+    while (askable < some.length) await (renewal ??= renew());
+    signal.throwIfAborted();
+    askable -= some.length;
+    visible.push(...some.filter((element) => isVisible(element)));
+  }
+  return visible;
+}
+
+/** Policies are asked about so many elements, of all lists that are made side by side, before other requests have their turn: some milliseconds. */
+const askedAtOnce = 1_000;
+let askable = askedAtOnce;
+let renewal: Promise<void> | undefined;
+
+async function renew(): Promise<void> {
+  await setImmediate();
+  askable = askedAtOnce;
+  renewal = undefined;
+}
 
 /** RFC 8288, relative, so that it holds behind any proxy. */
 export function nextLink(path: string, query: Record<string, string>): Record<string, string> {

@@ -35,7 +35,6 @@ export interface ExportSelection {
 }
 
 const tagsAtOnce = 1000;
-const referrersAtOnce = 1000;
 
 /** With everything that the manifests refer to, and what refers to them. Throws LayoutError when something of it is not there, or has other bytes than its digest says. */
 export async function exportLayout(parts: ExportParts, selection: ExportSelection, target: LayoutTarget): Promise<ExportCounts> {
@@ -142,15 +141,19 @@ class Exporter {
   private async addReferrers(subject: Digest): Promise<void> {
     const { reads } = this.parts;
     for (let after: Digest | undefined; ;) {
-      const page = await reads.listReferrers(this.repository, subject, { artifactType: undefined, after, limit: referrersAtOnce });
-      for (const { digest, artifactType } of page) {
+      const { descriptors, next } = await reads.listReferrers(this.repository, subject, {
+        artifactType: undefined,
+        after,
+        select: undefined,
+      });
+      for (const { digest, artifactType } of descriptors) {
         const found = await reads.manifestsByDigest.find({ repository: this.repository, digest });
         if (found === undefined) continue;
         const descriptor = await this.addManifest(found);
         this.roots.set(digest, artifactType === undefined ? descriptor : { ...descriptor, artifactType });
       }
-      if (page.length < referrersAtOnce) return;
-      after = page.at(-1)?.digest;
+      if (next === undefined) return;
+      after = next;
     }
   }
 

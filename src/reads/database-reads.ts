@@ -7,9 +7,7 @@ import type { Elsewhere, WatchBatches } from '../database/batched-read.js';
 import { isDatabaseAway } from '../database/failures.js';
 import type { ReadPools } from '../database/pool.js';
 import { findManifestBytes, openManifestReads } from '../manifest/manifest-queries.js';
-import { listedIn } from '../oci/manifest.js';
-import { referrersTag } from '../oci/reference.js';
-import { findFallbackIndex, listReferrers } from '../referrer/referrer-queries.js';
+import { listReferrers } from '../referrer/referrer-queries.js';
 import { listRepositories } from '../repository/repository-queries.js';
 import { listTags } from '../tag/tag-queries.js';
 import type { Lookup, MetadataReads } from './metadata-reads.js';
@@ -50,10 +48,7 @@ export function openReads(
       ),
     listReferrers: (repository, subject, filter) =>
       either(
-        async () => {
-          const fallback = await findFallbackIndex(reads, repository, referrersTag(subject));
-          return listReferrers(reads, repository, subject, fallback === undefined ? [] : listedIn(fallback), filter);
-        },
+        () => listReferrers(reads, repository, subject, filter),
         () => store.listReferrers(repository, subject, filter),
       ),
   };

@@ -5,7 +5,7 @@ import type { LinkedBlob, LinkKey } from '../blob/link-queries.js';
 import type { FoundManifest, ManifestKey, TagKey } from '../manifest/manifest-queries.js';
 import type { Digest } from '../oci/digest.js';
 import type { RepositoryName } from '../oci/repository-name.js';
-import type { ReferrerDescriptor, ReferrerFilter } from '../referrer/referrer-queries.js';
+import type { ReferrerFilter, ReferrerPage } from '../referrer/referrer-queries.js';
 
 /** Everything that a pull asks of the metadata. Two implementations: Postgres, and, where that is away, the store itself. */
 export interface MetadataReads {
@@ -19,8 +19,8 @@ export interface MetadataReads {
   listTags(repository: RepositoryName, last: string, limit: number): Promise<string[] | undefined>;
   /** Names after `last` in the order of their bytes, at most `limit`. */
   listRepositories(last: string, limit: number): Promise<string[]>;
-  /** Manifests whose subject is this digest, and those under its fallback tag that the repository has; by digest. */
-  listReferrers(repository: RepositoryName, subject: Digest, filter: ReferrerFilter): Promise<ReferrerDescriptor[]>;
+  /** A page of the manifests whose subject is this digest, and of those under its fallback tag that the repository has; by digest. */
+  listReferrers(repository: RepositoryName, subject: Digest, filter: ReferrerFilter): Promise<ReferrerPage>;
 }
 
 export interface Lookup<Key, Value> {

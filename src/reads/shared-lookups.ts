@@ -8,11 +8,16 @@ import { unavailable } from '../database/failures.js';
  * question, and a burst of equal ones costs one.
  */
 export class SharedLookups {
-  private readonly waiting = new Map<string, Waiting>();
+  private readonly mostAtOnce: number;
+  private readonly waiting = new Map<string | symbol, Waiting>();
   private running = 0;
   private scheduled = false;
 
-  find<T>(name: string, look: () => Promise<T>): Promise<T> {
+  constructor(mostAtOnce: number) {
+    this.mostAtOnce = mostAtOnce;
+  }
+
+  find<T>(name: string | symbol, look: () => Promise<T>): Promise<T> {
     const same = this.waiting.get(name);
     if (same !== undefined) return same.answer as Promise<T>;
     if (this.waiting.size >= mostWaiting) return Promise.reject(unavailable('too many look-ups wait for the store'));
@@ -37,7 +42,7 @@ export class SharedLookups {
 
   private beginSome(): void {
     for (const [name, { begin }] of this.waiting) {
-      if (this.running >= mostAtOnce) return;
+      if (this.running >= this.mostAtOnce) return;
       this.waiting.delete(name);
       this.running++;
       begin();
@@ -58,7 +63,5 @@ interface Waiting {
   readonly answer: Promise<unknown>;
 }
 
-/** Requests to an object store that are on their way together: at 20 ms each, 1,600 look-ups a second. */
-const mostAtOnce = 32;
 /** As many as connections are served by default. */
 const mostWaiting = 10_000;

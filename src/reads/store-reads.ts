@@ -15,12 +15,18 @@ import { listStoredReferrers } from './stored-referrers.js';
 import { listStoredRepositories } from './stored-repositories.js';
 import { listStoredTags } from './stored-tags.js';
 
+/** Requests to an object store that are on their way together: at 20 ms each, 1,600 look-ups a second. */
+const lookupsAtOnce = 32;
+/** Each makes many requests, one after another: pulls do not wait for them. */
+const listsAtOnce = 8;
+
 /** Answers from the store alone: all that was acknowledged and not deleted since, and perhaps what is being written. */
 export function openStoreReads(store: BlobStore, cache: ManifestCache): MetadataReads {
   const entries = new StoreEntries(store, cache);
-  const lookups = new SharedLookups();
+  const lookups = new SharedLookups(lookupsAtOnce);
+  const lists = new SharedLookups(listsAtOnce);
   /** Nothing is there in a store that has gone. */
-  const certain = async <Answer>(answer: Promise<Answer>): Promise<Answer> => {
+  const certain = async <Answer>(answer: Answer | Promise<Answer>): Promise<Answer> => {
     const found = await answer;
     if (found === undefined || (Array.isArray(found) && found.length === 0)) await requireOwner(store);
     return found;
@@ -46,9 +52,18 @@ export function openStoreReads(store: BlobStore, cache: ManifestCache): Metadata
     },
     findManifestBytes: async (repository, digest) => (await certain(entries.findManifest(repository, digest)))?.bytes,
     listTags: (repository, last, limit) =>
-      find(`tags ${repository} ${limit} ${last}`, () => listStoredTags(store, repository, last, limit)),
-    listRepositories: (last, limit) => find(`repositories ${limit} ${last}`, () => listStoredRepositories(store, last, limit)),
+      lists.find(`tags ${repository} ${limit} ${last}`, () => certain(listStoredTags(store, repository, last, limit))),
+    listRepositories: (last, limit) =>
+      lists.find(`repositories ${limit} ${last}`, () => certain(listStoredRepositories(store, last, limit))),
     listReferrers: (repository, subject, filter) =>
-      find(`referrers ${repository} ${subject} ${JSON.stringify(filter)}`, () => listStoredReferrers(entries, repository, subject, filter)),
+      lists.find(
+        // What one may see is nobody else's answer.
+        filter.select === undefined ? `referrers ${repository} ${subject} ${JSON.stringify(filter)}` : Symbol('referrers'),
+        async () => {
+          const page = await listStoredReferrers(entries, repository, subject, filter);
+          await certain(page.descriptors);
+          return page;
+        },
+      ),
   };
 }

@@ -9,13 +9,14 @@ import type { MetadataReads } from '../reads/metadata-reads.js';
 /** GET /v2/_catalog, with ?n= and ?last=: not in the specification, but what `repo ls` and browsers ask. Repositories in the order of their bytes. */
 export async function getCatalog(
   { reads }: { readonly reads: MetadataReads },
-  _request: Request,
+  request: Request,
   _path: unknown,
   query: URLSearchParams,
   caller: Caller,
 ): Promise<Reply> {
   const page = parsePage(query);
-  const repositories = (await listVisible((last, limit) => reads.listRepositories(last, limit), page, caller.catalogFilter())) ?? [];
+  const list = (last: string, limit: number) => reads.listRepositories(last, limit);
+  const repositories = (await listVisible(list, page, caller.catalogFilter(), request.signal)) ?? [];
   const { elements, headers } = pageOf(repositories, page, '/v2/_catalog');
   return { status: 200, headers: { 'Content-Type': 'application/json', ...headers }, body: JSON.stringify({ repositories: elements }) };
 }

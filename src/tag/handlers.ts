@@ -11,13 +11,14 @@ import type { MetadataReads } from '../reads/metadata-reads.js';
 /** end-8: GET /v2/<name>/tags/list, with ?n= and ?last=. Sorted by bytes. */
 export async function getTags(
   { reads }: { readonly reads: MetadataReads },
-  _request: Request,
+  request: Request,
   { repository }: { readonly repository: RepositoryName },
   query: URLSearchParams,
   caller: Caller,
 ): Promise<Reply> {
   const page = parsePage(query);
-  const tags = await listVisible((last, limit) => reads.listTags(repository, last, limit), page, caller.tagFilter(repository));
+  const list = (last: string, limit: number) => reads.listTags(repository, last, limit);
+  const tags = await listVisible(list, page, caller.tagFilter(repository), request.signal);
   if (tags === undefined) throw new RegistryError('NAME_UNKNOWN', 'repository unknown', { detail: repository });
   const { elements, headers } = pageOf(tags, page, `/v2/${repository}/tags/list`);
   return {

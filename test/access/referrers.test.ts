@@ -2,14 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 /** Referrers are listed for whom may pull them: where policies tell manifests apart, neither the list nor its pages tell of others. */
-import t, { type Test } from 'tap';
-import { anybody } from '../../src/access/caller.js';
-import { parseDigest, type Digest } from '../../src/oci/digest.js';
-import type { RepositoryName } from '../../src/oci/repository-name.js';
-import { getReferrers } from '../../src/referrer/handlers.js';
-import type { ReferrerFilter } from '../../src/referrer/referrer-queries.js';
-import type { MetadataReads } from '../../src/reads/metadata-reads.js';
-import type { Request } from '../../src/http/contract.js';
+import type { Test } from 'tap';
 import { jsonOf } from '../support/http-client.js';
 import { describe, digestOf, imageOf, onBothEngines, putManifest, types, type WireNode } from '../support/wire-suite.js';
 import { basic, hashOf, passwords, type Person } from './people.js';
@@ -96,28 +89,3 @@ async function whom(t: Test, { client }: WireNode): Promise<void> {
     'where no policy tells manifests apart, the right to the list is enough',
   );
 }
-
-void t.test('many that may not be seen', async (t) => {
-  const all = Array.from({ length: 5_000 }, (_, index) => parseDigest(`sha256:${index.toString(16).padStart(64, '0')}`));
-  const listReferrers = (_repository: string, _subject: string, { after, limit }: ReferrerFilter) => {
-    const begin = after === undefined ? 0 : all.indexOf(after) + 1;
-    return Promise.resolve(all.slice(begin, begin + limit).map((digest) => ({ mediaType: types.manifest, digest, size: 1 })));
-  };
-  const list = async (isVisible: (digest: string) => boolean, query = '') => {
-    const parts = { reads: { listReferrers } as unknown as MetadataReads };
-    const path = { repository: 'a' as RepositoryName, digest: all[0] as Digest };
-    const caller = { ...anybody, referrerFilter: () => isVisible };
-    const { headers, body } = await getReferrers(parts, {} as Request, path, new URLSearchParams(query), caller);
-    const { manifests } = JSON.parse(body as string) as { manifests: { digest: Digest }[] };
-    return { shown: manifests.map(({ digest }) => all.indexOf(digest)), link: headers?.['Link'] };
-  };
-  const late = await list((digest) => all.indexOf(digest as Digest) >= 3_500);
-  t.strictSame([late.shown.length, late.shown[0], late.shown.at(-1)], [1_000, 3_500, 4_499], 'a whole page');
-  t.ok(late.link);
-  const rest = await list((digest) => all.indexOf(digest as Digest) >= 3_500, `last=${all[4_499]}`);
-  t.strictSame([rest.shown.length, rest.link], [500, undefined]);
-  t.strictSame(await list((digest) => all.indexOf(digest as Digest) < 1_000), {
-    shown: all.slice(0, 1_000).map((_, at) => at),
-    link: undefined,
-  });
-});

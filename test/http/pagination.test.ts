@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The ha-registry authors
 // SPDX-License-Identifier: EUPL-1.2
 
+import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
-import { nextLink, pageOf, parsePage } from '../../src/http/pagination.js';
+import { listVisible, nextLink, pageOf, parsePage } from '../../src/http/pagination.js';
 
 const query = (text: string) => new URLSearchParams(text);
 
@@ -41,3 +42,64 @@ void t.test('pages', async (t) => {
 function page(found: readonly string[], limit: number) {
   return pageOf(found, { limit, last: '' }, '/v2/a/tags/list');
 }
+
+const names = Array.from({ length: 20_000 }, (_, index) => String(index).padStart(5, '0'));
+
+function list(last: string, limit: number): Promise<string[]> {
+  const begin = last === '' ? 0 : Number(last) + 1;
+  return Promise.resolve(names.slice(begin, begin + limit));
+}
+
+void t.test('lists of what one may see', async (t) => {
+  const { signal } = new AbortController();
+  const visible = async (isVisible: (name: string) => boolean, limit: number, last = '') =>
+    (await listVisible(list, { limit, last }, isVisible, signal)) ?? [];
+  t.strictSame(await visible((name) => name >= '19998', 1), ['19998', '19999'], 'one more than the page, from the end');
+  t.strictSame(await visible((name) => name === '19999', 1), ['19999']);
+  t.strictSame(await visible(() => false, 5), []);
+  t.strictSame((await visible((name) => name.endsWith('0'), 3, '00015')).slice(0, 4), ['00020', '00030', '00040', '00050']);
+});
+
+void t.test('other requests have their turn', async (t) => {
+  const { signal } = new AbortController();
+  let [asked, most] = [0, 0];
+  const done = new AbortController();
+  const count = (): false => {
+    asked++;
+    return false;
+  };
+  const watch = async (): Promise<void> => {
+    for (let before = asked; !done.signal.aborted; before = asked) {
+      await setImmediate();
+      most = Math.max(most, asked - before);
+    }
+  };
+  const watching = watch();
+  const few = listVisible((last, limit) => list(last === '' ? '19989' : last, limit), { limit: 100, last: '' }, count, signal);
+  const lists = Array.from({ length: 10 }, () => listVisible(list, { limit: 1, last: '' }, count, signal));
+  let ended = 0;
+  for (const listing of lists) void listing.then(() => ended++);
+  t.strictSame(await few, []);
+  t.equal(ended, 0, 'a short list does not wait for long ones');
+  await Promise.all(lists);
+  done.abort();
+  await watching;
+  t.equal(asked, 10 * names.length + 10);
+  t.ok(most <= 2_000, `at most ${most} questions to policies between two turns of the event loop`);
+});
+
+void t.test('a list that nobody waits for ends', async (t) => {
+  const gone = new AbortController();
+  let lists = 0;
+  const listing = listVisible(
+    (last, limit) => {
+      if (++lists === 3) gone.abort(new Error('the client went away'));
+      return list(last, limit);
+    },
+    { limit: 1, last: '' },
+    () => false,
+    gone.signal,
+  );
+  await t.rejects(listing, { message: 'the client went away' });
+  t.equal(lists, 3);
+});
