@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: EUPL-1.2
 
 import type { PoolClient } from 'pg';
+import { isConnectionLoss } from './failures.js';
 import type { ServerPool } from './pool.js';
 
 /**
@@ -17,7 +18,9 @@ export async function inTransaction<T>(pool: ServerPool, work: (transaction: Poo
     await client.query('COMMIT');
     return result;
   } catch (error) {
-    await client.query('ROLLBACK').catch((lost: Error) => (failure = lost));
+    // A server that has vanished would not answer that either, for as long again.
+    if (isConnectionLoss(error)) failure = error as Error;
+    else await client.query('ROLLBACK').catch((lost: Error) => (failure = lost));
     throw error;
   } finally {
     // A connection that cannot even roll back is not used again.
