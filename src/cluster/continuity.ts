@@ -65,6 +65,8 @@ export class Continuity {
 
   private known: DatabaseFacts | undefined;
   private markReadAt = -Infinity;
+  /** When the store's marks were last looked at. */
+  private lookedAt = -Infinity;
   /** Since when the store has been without the marks of this cluster. */
   private lostSince: number | undefined;
   private highestSeen = 0n;
@@ -166,7 +168,11 @@ export class Continuity {
   async refresh(): Promise<void> {
     const at = performance.now();
     const mark = await readGeneration(this.store);
-    if (!(await this.isOurs(mark))) return this.loseStore();
+    const isOurs = await this.isOurs(mark);
+    // Several look at once when something is missing: who began last has seen what is newest.
+    if (at < this.lookedAt) return;
+    this.lookedAt = at;
+    if (!isOurs) return this.loseStore();
     await this.regainStore();
     this.markReadAt = at;
     if (mark === undefined || this.known === undefined || this.checking !== undefined) return;
@@ -226,10 +232,13 @@ export class Continuity {
   }
 
   private async regainStore(): Promise<void> {
-    if (this.lostSince === undefined) return;
+    const since = this.lostSince;
+    if (since === undefined) return;
     // What was noted in the place of the store is not known to it.
-    this.blocksEnd = await readBlocksEnd(this.store);
-    const seconds = Math.round((performance.now() - this.lostSince) / 100) / 10;
+    const blocksEnd = await readBlocksEnd(this.store);
+    if (this.lostSince !== since) return;
+    this.blocksEnd = blocksEnd;
+    const seconds = Math.round((performance.now() - since) / 100) / 10;
     this.lostSince = undefined;
     this.log('info', `the store is back after ${seconds} s`);
   }
